@@ -1,0 +1,75 @@
+"""What we answer: a decision, free of any wire type."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from authz.reason import Reason
+from authz.subject import Subject
+
+Header = tuple[str, str]
+
+
+class Stage(Struct, frozen=True):
+    """One step of the way, for `authz check` and `authz decisions show`."""
+
+    name: Literal["request", "route", "authenticate", "authorize", "limits"]
+    passed: bool
+    text: str
+
+
+class LimitState(Struct, frozen=True, kw_only=True):
+    """One policy's figures after the decision, in the policy's unit."""
+
+    policy: str
+    unit: str
+    partition: str  # readable, for a person; never a credential
+    quota: int
+    window: str  # "60s", "day"...
+    window_seconds: int
+    needed: int
+    remaining: int
+    reset_after: float  # seconds until the whole quota is free again, if nothing else is spent
+    exhausted: bool = False
+    shadow: bool = False
+
+
+class Allow(Struct, frozen=True, kw_only=True):
+    """Let it through.
+
+    `upstream` replaces the client's headers of those names; `remove` are taken
+    off the request; `client` goes onto the response. `query` is the query
+    string without credentials, or None when it is to stay as it came.
+    """
+
+    request_id: str
+    route: str
+    subject: Subject
+    model: str | None
+    backend: str | None
+    reservation: str | None
+    upstream: tuple[Header, ...]
+    remove: tuple[str, ...]
+    client: tuple[Header, ...]
+    query: str | None = None
+    limits: tuple[LimitState, ...] = ()
+
+    reason: Reason = Reason.ALLOWED
+
+
+class Deny(Struct, frozen=True, kw_only=True):
+    """Refuse it: the same status, headers and body through every gateway."""
+
+    request_id: str
+    reason: Reason
+    route: str | None
+    status: int
+    headers: tuple[Header, ...]
+    body: bytes  # JSON: {"error": {"message", "type", "code", "param"}}
+    message: str
+    subject: Subject | None = None
+    model: str | None = None
+    limits: tuple[LimitState, ...] = ()
+
+
+Decision = Allow | Deny

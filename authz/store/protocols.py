@@ -1,0 +1,167 @@
+"""What the service needs from a store. Memory, SQLite and Redis each provide all of it.
+
+An embedded store answers without suspending; a remote one awaits bare futures.
+Denied is not an error: it is a value. A store that cannot answer raises
+`StoreUnavailable`, nothing else.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+from authz.quota import Unit
+from authz.store.records import Adjustment, Denial, Key, Model, Team, User
+
+Clock = Callable[[], int]
+"""Milliseconds since the Unix epoch. Injected everywhere; it may step back."""
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer in time or cannot be used. Says what to do next."""
+
+
+class Kind(IntEnum):
+    """The counter of a hold."""
+
+    GCRA = 0
+    FIXED = 1
+    SLIDING = 2
+    CALENDAR = 3
+    CONCURRENCY = 4
+
+
+class Hold(Struct, frozen=True, array_like=True):
+    """One policy's share of a reservation.
+
+    `key` names the counter (policy and partition, unambiguously). `quota` is
+    the most the window may hold; for GCRA it is the burst, and the level drains
+    `rate` units per `window` ms. `bounds` are consecutive calendar starts:
+    previous, current, next, after next. A `shadow` hold is charged and reported
+    but never denies.
+    """
+
+    key: str
+    kind: Kind
+    unit: Unit
+    quota: int
+    amount: int
+    window: int = 0  # ms
+    rate: int = 0
+    bounds: tuple[int, int, int, int] = (0, 0, 0, 0)
+    shadow: bool = False
+
+
+class Level(Struct, frozen=True, array_like=True):
+    """How a counter stands."""
+
+    remaining: int  # what is left of the quota
+    reset_ms: int  # until all of it is free again, if nothing else is spent; a calendar window: until it ends
+    held: int = 0  # of the used part, what running requests hold and may still give back
+
+
+class Reserved(Struct, frozen=True):
+    """Every hold was made. `levels` follow the order of the holds."""
+
+    levels: tuple[Level, ...]
+    replay: bool = False  # the gateway's own retry of the same check: nothing was charged twice
+
+
+class Exhausted(Struct, frozen=True):
+    """No hold was made. `denied` are the indices that did not fit.
+
+    `wait_ms` is when all of them could fit if nothing else happens; -1: never,
+    the amount exceeds the quota.
+    """
+
+    denied: tuple[int, ...]
+    wait_ms: int
+    levels: tuple[Level, ...]
+
+
+class Counters(Protocol):
+    """Reserve before, settle after. All or nothing; see `quota-semantics` in docs/."""
+
+    async def reserve(
+        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int
+    ) -> Reserved | Exhausted:
+        """Make every hold, or none."""
+        ...
+
+    async def settle(self, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> bool:
+        """Charge what was used instead of what was held; a missing unit stays as held.
+
+        Idempotent. False when the reservation is unknown, already settled or another gateway's.
+        """
+        ...
+
+    async def peek(self, holds: Sequence[Hold]) -> Reserved | Exhausted:
+        """What `reserve` would answer. Charges nothing."""
+        ...
+
+
+class Directory(Protocol):
+    """Look-ups on the hot path."""
+
+    async def key(self, digest: bytes) -> Key | None: ...
+    async def user(self, name: str) -> User | None: ...
+    async def team(self, name: str) -> Team | None: ...
+    def models(self) -> Mapping[str, Model]:
+        """Models added at run time, by name. Those of the config file are not in it."""
+        ...
+
+    def adjustments(self, policy: str) -> Mapping[tuple[tuple[str, str], ...], Sequence[Adjustment]]:
+        """Overrides and grants of a policy by partition."""
+        ...
+
+    def used(self, key_id: str, at: int) -> None:
+        """Note that a key was used. Written later, off the hot path."""
+        ...
+
+
+class Duplicate(Exception):
+    """A record of that name exists."""
+
+
+class NotFound(Exception):
+    """No record of that name."""
+
+
+class Registry(Protocol):
+    """Changes to the records: durable before they return. Synchronous: for a command or a worker thread."""
+
+    def add_key(self, key: Key, *, create_user: bool = True) -> None: ...
+    def put_key(self, key: Key) -> None: ...
+    def keys(self, *, user: str | None = None, team: str | None = None) -> Sequence[Key]: ...
+    def find_key(self, id_or_display: str) -> Key: ...
+    def put_user(self, user: User, *, new: bool = False) -> None: ...
+    def users(self) -> Sequence[User]: ...
+    def remove_user(self, name: str) -> None: ...
+    def put_team(self, team: Team, *, new: bool = False) -> None: ...
+    def teams(self) -> Sequence[Team]: ...
+    def remove_team(self, name: str) -> None: ...
+    def put_model(self, model: Model, *, new: bool = False) -> None: ...
+    def models(self) -> Sequence[Model]: ...
+    def remove_model(self, name: str) -> None: ...
+    def add_adjustment(self, adjustment: Adjustment) -> None: ...
+    def adjustments(self) -> Sequence[Adjustment]: ...
+    def remove_adjustment(self, id: str) -> None: ...
+    def counter_levels(self, prefix: str = "") -> Mapping[str, bytes]: ...
+
+
+class Denials(Protocol):
+    """Every refusal, bounded, identical floods as one row."""
+
+    def record(self, denial: Denial) -> None:
+        """Never blocks; written later."""
+        ...
+
+
+class DenialLog(Protocol):
+    """Reading refusals back."""
+
+    def list(
+        self, *, since: int = 0, user: str = "", status: int = 0, reason: str = "", limit: int = 100
+    ) -> Sequence[Denial]: ...
+    def show(self, id: str) -> Denial | None: ...

@@ -1,0 +1,34 @@
+"""Who calls: the outcome of authentication."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from authz.quota import OwnedQuotas
+
+NO_CLAIMS: Mapping[str, Any] = {}
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """An authenticated caller.
+
+    `user` is namespaced (`sso:alice`) unless it comes from our own key table
+    or from an authenticator with `map_users: true`. `models` is the list that
+    applies after inheritance: None means that no list was given anywhere.
+    """
+
+    user: str
+    authenticator: str
+    team: str | None = None
+    key: str | None = None  # key id, never the key
+    roles: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    models: frozenset[str] | None = None
+    inherits_models: bool = False  # API keys only: no list anywhere means "every model its `access` permits"
+    claims: Mapping[str, Any] = NO_CLAIMS
+    headers: tuple[tuple[str, str], ...] = ()  # upstream headers made from claims
+    quotas: tuple[OwnedQuotas, ...] = ()  # those of the key, its user and its team
+    credential_headers: frozenset[str] = frozenset()  # slots that held the credential: removed upstream
+    credential_params: frozenset[str] = frozenset()
+    credential_cookies: frozenset[str] = frozenset()
