@@ -1,0 +1,66 @@
+"""`when:` conditions in CEL, compiled once at load (cel-spec, common-expression-language)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import cel
+
+from authz.authorize.rules import Asked, Meets
+
+VARIABLES = frozenset({"request", "subject", "claims", "model", "ip"})
+
+
+def compile_condition(text: str) -> Meets:
+    """The rule for an expression. Raises ValueError with a sentence that says what is wrong."""
+    try:
+        program = cel.compile(text)
+    except ValueError as error:
+        raise ValueError(f"the condition does not parse: {_first_error(str(error))}") from None
+    unknown = sorted(set(program.variables()) - VARIABLES)
+    if unknown:
+        names = ", ".join(sorted(VARIABLES))
+        raise ValueError(f"the condition uses {', '.join(unknown)}, which does not exist; there are {names}")
+    used = frozenset(program.variables())
+
+    def run(asked: Asked) -> Any:
+        return program.execute({name: _READERS[name](asked) for name in used})
+
+    return Meets(text, run, "model" in used)
+
+
+def _first_error(text: str) -> str:
+    line = text.partition("ERROR: <input>:")[2].partition("\n")[0] or text.partition("\n")[0]
+    return "at " + line if line[:1].isdigit() else line
+
+
+def _request(asked: Asked) -> Mapping[str, Any]:
+    target = asked.target
+    return {
+        "method": target.method,
+        "path": target.path,
+        "host": target.host,
+        "headers": dict(asked.request.headers),
+        "gateway": asked.request.gateway.name,
+        "stream": asked.peek.stream,
+    }
+
+
+def _subject(asked: Asked) -> Mapping[str, Any]:
+    subject = asked.subject
+    return {
+        "user": subject.user,
+        "team": subject.team or "",
+        "key": subject.key or "",
+        "roles": sorted(subject.roles),
+        "scopes": sorted(subject.scopes),
+        "authenticator": subject.authenticator,
+    }
+
+
+_READERS = {
+    "request": _request,
+    "subject": _subject,
+    "claims": lambda asked: dict(asked.subject.claims),
+    "model": lambda asked: asked.model or "",
+    "ip": lambda asked: asked.request.ip or "",
+}

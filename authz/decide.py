@@ -1,0 +1,267 @@
+"""The way of one request: route, authenticate, authorize, reserve.
+
+With an embedded store nothing here suspends, so a transport may step the
+coroutine once and have its answer. Otherwise it awaits bare futures only.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from authz import canonical, route, upstream
+from authz.authenticate.presented import Presented, Twice
+from authz.authenticate.protocol import Refused
+from authz.authorize import Asked, authorize
+from authz.canonical import Target
+from authz.decision import Allow, Decision, Deny, Header, Stage
+from authz.denial import deny
+from authz.limit.headers import rate_headers
+from authz.limit.plan import Planned, plan, states
+from authz.limit.policy import Spending
+from authz.limit.verdict import verdict
+from authz.peek import NOTHING, Peek, peek
+from authz.reason import Reason
+from authz.refusal import Refusal
+from authz.request import BodyState, Request
+from authz.route import Route
+from authz.rules import Rules
+from authz.store.protocols import Clock, Counters, Directory, Exhausted, Reserved, StoreUnavailable
+from authz.subject import Subject
+
+Trail = list[Stage]
+"""Filled only for `authz check`: what each stage saw and said."""
+
+
+class Known(Struct):
+    """What is known of a request so far; a denial at any stage reports it."""
+
+    request: Request
+    trail: Trail | None
+    route: Route | None = None
+    subject: Subject | None = None
+    model: str | None = None
+
+    def note(self, stage: str, passed: bool, text: str) -> None:
+        if self.trail is not None:
+            self.trail.append(Stage(stage, passed, text))  # type: ignore[arg-type]
+
+
+class Decider:
+    """Decides by the rules in force. `rules` is replaced whole on a reload."""
+
+    def __init__(self, rules: Rules, directory: Directory, counters: Counters, clock: Clock) -> None:
+        self.rules = rules
+        self._directory = directory
+        self._counters = counters
+        self._clock = clock
+
+    async def decide(self, request: Request, *, trail: Trail | None = None, charge: bool = True) -> Decision:
+        """Let the request through or refuse it. With `charge=False` nothing is spent.
+
+        Never raises for bad input; a store that cannot answer is a denial too.
+        """
+        rules = self.rules
+        known = Known(request, trail)
+
+        target = canonical.read(request)
+        if isinstance(target, Refusal):
+            return self._refuse(known, "request", target)
+        known.note("request", True, f"{target.method} {target.path} on {target.host} is in canonical form")
+
+        found = route.find(rules.routes, target, request)
+        if found is None:
+            text = f"No route serves {target.method} {target.path}."
+            return self._refuse(known, "route", Refusal(Reason.NO_ROUTE, text))
+        known.route, variables = found
+        known.note("route", True, f"takes the route {known.route.name!r}")
+
+        presented = Presented(request)
+        try:
+            subject = await known.route.authenticate.authenticate(presented)
+        except Twice as twice:
+            text = f"The {twice.slot} was sent twice. Send it once."
+            return self._refuse(known, "authenticate", Refusal(Reason.DUPLICATE_CREDENTIAL, text))
+        except StoreUnavailable:
+            return self._refuse(known, "authenticate", Refusal(Reason.STORE_UNAVAILABLE))
+        if not isinstance(subject, Subject):
+            return self._refuse(known, "authenticate", _credential_refusal(subject))
+        known.subject = subject
+        known.note("authenticate", True, f"is {subject.user!r} by {subject.authenticator!r}")
+
+        seen = _read_body(known.route, target, request)
+        if isinstance(seen, Refusal):
+            return self._refuse(known, "authorize", seen)
+        model = _model(seen, target, variables, presented)
+        if isinstance(model, Refusal):
+            return self._refuse(known, "authorize", model)
+        known.model = model
+        record = rules.catalog.get(model) if model is not None else None
+        asked = Asked(request, target, subject, seen, model, record, rules.catalog)
+        refusal = authorize(known.route.authorize, asked) or _too_long(seen, asked)
+        if refusal is not None:
+            return self._refuse(known, "authorize", refusal)
+        known.note("authorize", True, f"may use the model {model!r}" if model else "meets every rule of the route")
+
+        spending = Spending(
+            request=request,
+            target=target,
+            presented=presented,
+            subject=subject,
+            route=known.route.name,
+            model=model,
+            known=record,
+            peek=seen,
+        )
+        planned = plan(known.route.policies, spending, self._directory, self._clock())
+        reservation = _reservation_id(request, target)
+        try:
+            outcome = await self._reserve(reservation, request, planned, charge=charge)
+        except StoreUnavailable:
+            if any(each.policy.on_store_failure == "deny" for each in planned):
+                return self._refuse(known, "limits", Refusal(Reason.STORE_UNAVAILABLE))
+            planned, outcome = [], Reserved(())
+        if isinstance(outcome, Exhausted):
+            return self._exhausted(known, planned, outcome)
+        known.note("limits", True, f"fits within {len(planned)} limits" if planned else "no limit applies")
+        return self._allow(known, subject, target, planned, outcome, reservation if planned else None)
+
+    async def _reserve(
+        self, reservation: str, request: Request, planned: Sequence[Planned], *, charge: bool
+    ) -> Reserved | Exhausted:
+        if not planned:
+            return Reserved(())
+        holds = [each.hold for each in planned]
+        if not charge:
+            return await self._counters.peek(holds)
+        return await self._counters.reserve(reservation, request.gateway.name, holds, self.rules.reservation_ttl_ms)
+
+    def _allow(
+        self,
+        known: Known,
+        subject: Subject,
+        target: Target,
+        planned: Sequence[Planned],
+        outcome: Reserved,
+        reservation: str | None,
+    ) -> Allow:
+        request, taken = known.request, known.route
+        assert taken is not None
+        backend = upstream.choose(self.rules.backends, known.model)
+        present, absent = upstream.identity(
+            subject,
+            model=known.model,
+            reservation=reservation,
+            request_id=request.request_id,
+            backend=backend.name if backend is not None else None,
+        )
+        query, cookie_set, cookie_gone = upstream.strip_credentials(
+            request, target.query, taken.credential_params, taken.credential_cookies
+        )
+        remove = (*taken.remove, *absent, *cookie_gone)
+        if backend is not None and backend.authorization is not None and request.gateway.proven:
+            present.append(("authorization", backend.authorization.value))
+            remove = tuple(name for name in remove if name != "authorization")
+        limits = states(planned, outcome)
+        client: list[Header] = [("x-request-id", request.request_id)]
+        if self.rules.rate_headers:
+            client += rate_headers(limits)
+        return Allow(
+            request_id=request.request_id,
+            route=taken.name,
+            subject=subject,
+            model=known.model,
+            backend=backend.name if backend is not None else None,
+            reservation=reservation,
+            upstream=(*present, *subject.headers, *cookie_set),
+            remove=remove,
+            client=tuple(client),
+            query=query,
+            limits=limits,
+        )
+
+    def _exhausted(self, known: Known, planned: Sequence[Planned], outcome: Exhausted) -> Deny:
+        limits = states(planned, outcome)
+        refusal, wait_ms = verdict(planned, outcome, known.request.request_id)
+        known.note("limits", False, refusal.message or refusal.reason)
+        return deny(
+            known.request.request_id,
+            refusal.reason,
+            message=refusal.message,
+            route=known.route.name if known.route is not None else None,
+            subject=known.subject,
+            model=known.model,
+            limits=limits,
+            wait_ms=wait_ms,
+            headers=tuple(rate_headers(limits)) if self.rules.rate_headers else (),
+        )
+
+    def _refuse(self, known: Known, stage: str, refusal: Refusal) -> Deny:
+        denied = deny(
+            known.request.request_id,
+            refusal.reason,
+            message=refusal.message,
+            param=refusal.param,
+            route=known.route.name if known.route is not None else None,
+            subject=known.subject,
+            model=known.model,
+            challenge=known.route.challenge if known.route is not None else None,
+        )
+        known.note(stage, False, denied.message)
+        return denied
+
+
+def _credential_refusal(refused: Refused | None) -> Refusal:
+    if refused is None:
+        return Refusal(Reason.CREDENTIAL_MISSING)
+    return Refusal(refused.reason, refused.detail or None)
+
+
+def _read_body(taken: Route, target: Target, request: Request) -> Peek | Refusal:
+    """The body, where the route looks at it. A body is never guessed at."""
+    if not taken.reads_body and not taken.needs_model:
+        return NOTHING
+    if target.method in ("GET", "HEAD", "OPTIONS") and request.body_state is BodyState.NONE:
+        return NOTHING
+    if request.body_state is BodyState.NONE and taken.reads_body:
+        return Refusal(Reason.BODY_REQUIRED)
+    return peek(request)
+
+
+def _model(
+    seen: Peek, target: Target, variables: Mapping[str, str], presented: Presented
+) -> str | None | Refusal:
+    """The one model that body, path and query agree on (attacks 20, 21)."""
+    named = {name for name in (seen.model, variables.get("model")) if name is not None}
+    if "model=" in target.query or "%" in target.query:
+        named.update(presented.query.get("model", ()))
+    if len(named) > 1:
+        return Refusal(Reason.MODEL_CONFLICT, param="model")
+    return named.pop() if named else None
+
+
+def _too_long(seen: Peek, asked: Asked) -> Refusal | None:
+    """More output than the model may produce is an error, not something to be cut (invariant 5)."""
+    most = asked.known.max_output if asked.known is not None else None
+    if most is None or seen.max_output is None or seen.max_output <= most:
+        return None
+    text = f"The model {asked.model} produces at most {most} tokens; {seen.max_output} were asked for."
+    return Refusal(Reason.TOO_MANY_OUTPUT_TOKENS, text, "max_tokens")
+
+
+def _reservation_id(request: Request, target: Target) -> str:
+    """The request's id, or for a gateway that overwrites it one that its own retry repeats (invariant 8).
+
+    Credential and content are part of it, so an id that a client managed to fix never joins two requests.
+    """
+    if not request.gateway.request_id_is_ours:
+        return request.request_id
+    content = hashlib.blake2b(digest_size=16)
+    for part in (request.gateway.name, request.request_id, target.method, request.target):
+        content.update(part.encode() + b"\0")
+    for name in upstream.CREDENTIAL_HEADERS:
+        content.update(request.headers.get(name, "").encode("latin-1") + b"\0")
+    content.update(request.headers.get("cookie", "").encode("latin-1") + b"\0")
+    content.update(request.body)
+    return f"rsv_{content.hexdigest()}"
+

@@ -1,0 +1,72 @@
+"""What an exhausted limit means to the caller: try again shortly, or not at all."""
+
+from collections.abc import Sequence
+
+from authz.limit.plan import Planned
+from authz.quota import NANO, Unit
+from authz.reason import Reason
+from authz.refusal import Refusal
+from authz.store.protocols import Exhausted, Kind, Level
+
+PATIENCE_MS = 120_000  # no client waits longer: the OpenAI SDK gives up on a Retry-After above two minutes
+LEASE_RETRY_MS = 1_000  # when a running request ends is unknown: a first try after this
+
+
+def verdict(planned: Sequence[Planned], outcome: Exhausted, request_id: str) -> tuple[Refusal, int | None]:
+    """The refusal, and after how many milliseconds another try makes sense (None: it does not)."""
+    worst = _worst(planned, outcome)
+    each, level = planned[worst], outcome.levels[worst]
+    if each.hold.kind is Kind.CONCURRENCY:
+        held = f"{each.hold.quota} requests of {_whom(each)} are running, which is all that {each.policy.name!r} allows"
+        retry = LEASE_RETRY_MS if each.hold.quota else None
+        reason = Reason.CONCURRENCY_LIMITED if each.hold.quota else Reason.QUOTA_EXHAUSTED
+        return Refusal(reason, f"{held} (request {request_id})."), retry
+    text = _text(each, level, request_id)
+    settled_is_in_the_way = each.hold.amount > level.remaining + level.held
+    hopeless = outcome.wait_ms < 0 or outcome.wait_ms > PATIENCE_MS or each.hold.kind is Kind.CALENDAR
+    if outcome.wait_ms < 0 or (hopeless and settled_is_in_the_way):
+        return Refusal(Reason.QUOTA_EXHAUSTED, text), None if outcome.wait_ms < 0 else outcome.wait_ms
+    if not settled_is_in_the_way:
+        return Refusal(Reason.RATE_LIMITED, text), min(outcome.wait_ms, LEASE_RETRY_MS)
+    return Refusal(Reason.RATE_LIMITED, text), outcome.wait_ms
+
+
+def _worst(planned: Sequence[Planned], outcome: Exhausted) -> int:
+    """The denied policy that frees latest; counters come before concurrency."""
+
+    def order(index: int) -> tuple[bool, bool, int]:
+        hold = planned[index].hold
+        return hold.kind is not Kind.CONCURRENCY, hold.amount > hold.quota, outcome.levels[index].reset_ms
+
+    return max(outcome.denied, key=order)
+
+
+def _whom(each: Planned) -> str:
+    return ", ".join(f"{dimension} {value}" for dimension, value in each.partition) or "everybody"
+
+
+def _text(each: Planned, level: Level, request_id: str) -> str:
+    unit, quota = each.policy.quota.unit, each.policy.quota
+    figures = (
+        f"needed {amount_text(each.hold.amount, unit)}, left {amount_text(level.remaining, unit)} "
+        f"of {amount_text(each.hold.quota, unit)} {unit}"
+    )
+    if each.hold.amount > each.hold.quota:
+        return f"The limit {each.policy.name!r} can never admit this request: {figures} per {quota.window} (request {request_id})."
+    return (
+        f"The limit {each.policy.name!r} of {_whom(each)} is used up: {figures} per {quota.window}, "
+        f"reset in {_span(level.reset_ms)} (request {request_id})."
+    )
+
+
+def amount_text(amount: int, unit: Unit) -> str:
+    """Cost in the currency, anything else as it is counted."""
+    return f"{amount / NANO:.9f}".rstrip("0").rstrip(".") if unit is Unit.COST else str(amount)
+
+
+def _span(milliseconds: int) -> str:
+    seconds = -(-milliseconds // 1000)
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = -(-seconds // 60)
+    return f"{minutes} min" if minutes < 120 else f"{-(-minutes // 60)} h"

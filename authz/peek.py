@@ -1,0 +1,184 @@
+"""What a decision needs to know of a JSON body: read once, strictly, without building the rest.
+
+Parsers disagree about repeated keys and letter case, so a body in which they
+could disagree about a field we govern is refused (attacks 84-89).
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from authz.reason import Reason
+from authz.refusal import Refusal
+from authz.request import BodyState, Request
+
+MOST_QUOTES = 200_000  # bounds the work on a hostile body: at most 100,000 strings or keys
+MOST_FIELDS = 256
+LONGEST_MODEL = 256
+MOST_CHOICES = 128
+LONGEST_NUMBER = 32
+
+_OPENING = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*(?:"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*)?', re.DOTALL)
+_NEXT = re.compile(rb'[ \t\r\n]*,[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_CLOSING = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*")
+_MODEL = re.compile(r"[!-~](?:[ -~]*[!-~])?", re.ASCII)
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_value = msgspec.json.Decoder()
+
+GOVERNED = frozenset(
+    {"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"}
+    | {"prompt", "input", "messages", "previous_response_id", "usage"}
+)
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+class Peek(Struct, frozen=True, kw_only=True):
+    """The governed fields of one body."""
+
+    model: str | None = None
+    stream: bool = False
+    max_output: int | None = None  # tokens; the largest of the fields that ask for it
+    choices: int = 1  # answers produced per prompt: max(n, best_of)
+    prompts: int = 1
+    size: int = 0  # bytes of the body
+
+
+NOTHING = Peek()
+
+
+class _Fault(Exception):
+    """Carries a refusal out of the field readers."""
+
+    def __init__(self, reason: Reason, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.refusal = Refusal(reason, message, param)
+
+
+def peek(request: Request) -> Peek | Refusal:
+    """Read a JSON body, or say why it cannot be read. A request without a body gives NOTHING."""
+    state = request.body_state
+    if state is BodyState.NONE:
+        return NOTHING
+    if state is BodyState.PARTIAL:
+        return Refusal(Reason.BODY_INCOMPLETE)
+    if state is BodyState.WITHHELD:
+        return Refusal(Reason.BODY_REQUIRED, "The gateway did not hand over the body, and this route needs it.")
+    headers = request.headers
+    encoding = headers.get("content-encoding")
+    if encoding is not None and encoding.strip().lower() != "identity":
+        return Refusal(Reason.UNSUPPORTED_ENCODING)
+    if not is_json(headers.get("content-type", "")) or "content-type" in request.repeated:
+        return Refusal(Reason.UNSUPPORTED_MEDIA_TYPE)
+    try:
+        return _governed(_members(request.body), len(request.body))
+    except _Fault as fault:
+        return fault.refusal
+
+
+def is_json(content_type: str) -> bool:
+    """application/json or a +json type, in UTF-8."""
+    kind, _, parameters = content_type.lower().partition(";")
+    kind = kind.strip()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        return False
+    charset = [value for name, _, value in (p.strip().partition("=") for p in parameters.split(";")) if name == "charset"]
+    return all(value.strip('"') in ("utf-8", "utf8") for value in charset)
+
+
+def _members(body: bytes) -> dict[str, bytes]:
+    """The object's members. Refuses invalid JSON, repeated names and too much of anything."""
+    if body.count(b'"') > MOST_QUOTES:
+        raise _Fault(Reason.BODY_TOO_LARGE, "The body holds too many fields.")
+    try:
+        body.decode("utf-8")
+        fields = _fields.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Fault(Reason.BAD_BODY, "The body is not a valid JSON object in UTF-8.") from error
+    if len(fields) > MOST_FIELDS:
+        raise _Fault(Reason.BODY_TOO_LARGE, f"The body has more than {MOST_FIELDS} fields.")
+    raws = {name: bytes(raw) for name, raw in fields.items()}
+    _refuse_repeats(body, raws)
+    return raws
+
+
+def _refuse_repeats(body: bytes, raws: dict[str, bytes]) -> None:
+    """The decoder keeps the last of two equal names: lay its members over the text and see that nothing is left.
+
+    Members come in order of first appearance, so with a repeat either a value
+    does not match or text remains. Costs one regex match a member.
+    """
+    pattern, position = _OPENING, 0
+    for name, raw in raws.items():
+        member = pattern.match(body, position)
+        if member is None or not body.startswith(raw, member.end()):
+            raise _repeated(name)
+        position = member.end() + len(raw)
+        pattern = _NEXT
+        if name not in GOVERNED and (folded := name.casefold()) in GOVERNED:
+            message = f"Write {folded!r} exactly so: readers disagree about its letter case."
+            raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
+        if len(raw) > LONGEST_NUMBER and raw[0] in b"-0123456789":
+            raise _Fault(Reason.BAD_PARAMETER, "A number has too many digits.", name if name.isascii() else None)
+    if raws and _CLOSING.fullmatch(body, position) is None:
+        raise _repeated(None)
+
+
+def _repeated(name: str | None) -> _Fault:
+    return _Fault(Reason.DUPLICATE_FIELD, "A field appears twice in the body.", name if name in GOVERNED else None)
+
+
+def _governed(raws: dict[str, bytes], size: int) -> Peek:
+    limits = [_whole(raws, name, 1, 2**31 - 1) for name in _OUTPUT_LIMITS]
+    asked = [limit for limit in limits if limit is not None]
+    n, best_of = _whole(raws, "n", 1, MOST_CHOICES), _whole(raws, "best_of", 1, MOST_CHOICES)
+    return Peek(
+        model=_model(raws),
+        stream=_flag(raws, "stream"),
+        max_output=max(asked) if asked else None,
+        choices=max(n or 1, best_of or 1),
+        prompts=max(_count(raws, "prompt"), _count(raws, "input") if "messages" not in raws else 1),
+        size=size,
+    )
+
+
+def _read(raws: dict[str, bytes], name: str) -> Any:
+    raw = raws.get(name)
+    return None if raw is None else _value.decode(raw)
+
+
+def _model(raws: dict[str, bytes]) -> str | None:
+    model = _read(raws, "model")
+    if model is None:
+        return None
+    if not isinstance(model, str) or len(model) > LONGEST_MODEL or _MODEL.fullmatch(model) is None:
+        raise _Fault(Reason.BAD_PARAMETER, "`model` must be a name in printable ASCII of at most 256 characters.", "model")
+    return model
+
+
+def _flag(raws: dict[str, bytes], name: str) -> bool:
+    value = _read(raws, name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise _Fault(Reason.BAD_PARAMETER, f"`{name}` must be true or false.", name)
+
+
+def _whole(raws: dict[str, bytes], name: str, least: int, most: int) -> int | None:
+    raw = raws.get(name)
+    if raw is None or raw == b"null":
+        return None
+    # "1.0", "1e2", "true" and '"10"' are read as 1, 100, 1 and 10 by some backends and refused by others.
+    if not raw.isdigit() or not least <= int(raw) <= most:
+        raise _Fault(Reason.BAD_PARAMETER, f"`{name}` must be a whole number from {least} to {most}.", name)
+    return int(raw)
+
+
+def _count(raws: dict[str, bytes], name: str) -> int:
+    """How many prompts a field holds: a list of strings or of token lists; anything else is one."""
+    raw = raws.get(name)
+    if raw is None or raw[:1] != b"[":
+        return 1
+    items = msgspec.json.decode(raw, type=list[Raw])
+    several = bool(items) and bytes(items[0])[:1] in (b'"', b"[")
+    return len(items) if several else 1

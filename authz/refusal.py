@@ -1,0 +1,13 @@
+"""A stage's "no", before it becomes a denial for a client."""
+
+from msgspec import Struct
+
+from authz.reason import Reason
+
+
+class Refusal(Struct, frozen=True):
+    """`message` replaces the reason's own text; `param` names the field that is at fault."""
+
+    reason: Reason
+    message: str | None = None
+    param: str | None = None

@@ -1,0 +1,94 @@
+"""What goes to the backend: identity, its credential, and nothing of the client's."""
+
+from collections.abc import Mapping
+from urllib.parse import quote, unquote_plus
+
+from msgspec import Struct
+
+from authz.decision import Header
+from authz.request import Request
+from authz.subject import Subject
+
+# Always taken off the request; the backend's own credential may then take Authorization's place.
+CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "x-api-key")
+IDENTITY = ("user", "team", "key", "model", "reservation", "request-id")
+
+_SAFE = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) != "%") + " "
+
+
+class Backend(Struct, frozen=True, kw_only=True):
+    """A model server. `authorization` is the header value it wants, kept out of every repr."""
+
+    name: str
+    models: frozenset[str]  # empty: any
+    authorization: "Credential | None" = None
+
+
+class Credential(Struct, frozen=True):
+    """An upstream Authorization value."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "Credential(...)"
+
+
+def header_value(text: str) -> str:
+    """Printable ASCII as it is, anything else percent-encoded: no value can end a header (attack 32)."""
+    return text if text.isascii() and text.isprintable() and "%" not in text else quote(text, safe=_SAFE)
+
+
+def choose(backends: tuple[Backend, ...], model: str | None) -> Backend | None:
+    """The first backend that serves the model."""
+    for backend in backends:
+        if not backend.models or (model is not None and model in backend.models):
+            return backend
+    return backends[0] if model is None and len(backends) == 1 else None
+
+
+def identity(
+    subject: Subject, *, model: str | None, reservation: str | None, request_id: str, backend: str | None
+) -> tuple[list[Header], list[str]]:
+    """The identity headers to set, and those to remove because they have no value (invariant 9)."""
+    values = (subject.user, subject.team, subject.key, model, reservation, request_id)
+    present: list[Header] = []
+    absent: list[str] = []
+    for name, value in zip(IDENTITY, values, strict=True):
+        if value:
+            present.append((f"x-authz-{name}", header_value(value)))
+        else:
+            absent.append(f"x-authz-{name}")
+    if backend is not None:
+        present.append(("x-authz-backend", backend))
+    else:
+        absent.append("x-authz-backend")
+    return present, absent
+
+
+def without_params(query: str, names: frozenset[str]) -> str | None:
+    """The query without credential parameters; None when it held none of them."""
+    kept = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) not in names]
+    return "&".join(kept) if len(kept) != query.count("&") + 1 else None
+
+
+def without_cookies(headers: Mapping[str, str], names: frozenset[str]) -> str | None:
+    """The Cookie header without credential cookies; None when it held none of them."""
+    cookie = headers.get("cookie")
+    if cookie is None:
+        return None
+    pairs = [pair.strip() for pair in cookie.replace(", ", "; ").split(";")]
+    kept = [pair for pair in pairs if pair.partition("=")[0] not in names]
+    return "; ".join(kept) if len(kept) != len(pairs) else None
+
+
+def strip_credentials(
+    request: Request, query: str, params: frozenset[str], cookies: frozenset[str]
+) -> tuple[str | None, list[Header], list[str]]:
+    """A rewritten query (or None), a Cookie header to set, header names to remove."""
+    rewritten = without_params(query, params) if params and query else None
+    if not cookies:
+        return rewritten, [], []
+    cookie = without_cookies(request.headers, cookies)
+    if cookie is None:
+        return rewritten, [], []
+    return (rewritten, [("cookie", cookie)], []) if cookie else (rewritten, [], ["cookie"])
