@@ -20,6 +20,7 @@ from authz.limit.headers import rate_headers
 from authz.limit.plan import Planned, plan, states
 from authz.limit.policy import Spending
 from authz.limit.verdict import verdict
+from authz.listing import is_listing
 from authz.peek import NOTHING, Peek, peek
 from authz.reason import Reason
 from authz.refusal import Refusal
@@ -97,7 +98,7 @@ class Decider:
             return self._refuse(known, "authorize", model)
         known.model = model
         record = rules.catalog.get(model) if model is not None else None
-        asked = Asked(request, target, subject, seen, model, record, rules.catalog)
+        asked = Asked(request, target, subject, seen, model, record, rules.catalog, is_listing(target))
         refusal = authorize(known.route.authorize, asked) or _too_long(seen, asked)
         if refusal is not None:
             return self._refuse(known, "authorize", refusal)

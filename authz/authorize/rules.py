@@ -25,6 +25,7 @@ class Asked(Struct, frozen=True):
     model: str | None
     known: Model | None
     catalog: Catalog
+    listing: bool = False  # GET /v1/models names no model; the list is filtered instead
 
 
 class Rule(Protocol):
@@ -46,7 +47,7 @@ def authorize(rules: Sequence[Rule], asked: Asked) -> Refusal | None:
 
 def _unknown_or_missing(asked: Asked) -> Refusal | None:
     if asked.model is None:
-        return Refusal(Reason.MODEL_REQUIRED, param="model")
+        return None if asked.listing else Refusal(Reason.MODEL_REQUIRED, param="model")
     return Refusal(Reason.MODEL_UNKNOWN, _closed(asked.model), "model") if asked.known is None else None
 
 
