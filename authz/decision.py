@@ -73,3 +73,20 @@ class Deny(Struct, frozen=True, kw_only=True):
 
 
 Decision = Allow | Deny
+
+
+class ListedModel(Struct, frozen=True):
+    """One line of `GET /v1/models`."""
+
+    name: str
+    created_at: int = 0  # ms since the epoch
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    """The models that a caller may use, in the order in which they are shown."""
+
+    request_id: str
+    route: str
+    subject: Subject
+    models: tuple[ListedModel, ...]
+    client: tuple[Header, ...] = ()
