@@ -1,0 +1,51 @@
+"""Network addresses: who is connected to us, and what a gateway says of its client."""
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import unquote
+
+UNIX = "unix"
+UNKNOWN = ""
+IPAddress = IPv4Address | IPv6Address
+
+
+@lru_cache(maxsize=4096)
+def parse_address(text: str) -> IPAddress | None:
+    """One address without port or zone; an IPv4 address in IPv6 clothing is the IPv4 one (attacks 41, 42)."""
+    if "%" in text or len(text) > 45:
+        return None
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+@lru_cache(maxsize=4096)
+def client_address(forwarded_for: str) -> str | None:
+    """The client's address out of X-Forwarded-For; None when it is not one.
+
+    Our gateways trust no hop before them and name exactly one address. Where
+    there are more, the last is what the gateway itself saw (attack 40).
+    """
+    address = parse_address(forwarded_for.rpartition(",")[2].strip(" \t"))
+    return str(address) if address is not None else None
+
+
+@lru_cache(maxsize=1024)
+def grpc_peer(peer: str) -> str:
+    """The host of grpcio's `ipv4:127.0.0.1:4711`, `ipv6:%5B::1%5D:4711` or `unix:/path`."""
+    scheme, _, rest = peer.partition(":")
+    if scheme in ("unix", "unix-abstract"):
+        return UNIX
+    if scheme not in ("ipv4", "ipv6"):
+        return UNKNOWN
+    return unquote(rest.rpartition(":")[0]).strip("[]")
+
+
+def is_loopback(peer: str) -> bool:
+    """Whether a peer is this machine. A unix socket is: its permissions guard it."""
+    if peer == UNIX:
+        return True
+    address = parse_address(peer)
+    return address is not None and address.is_loopback

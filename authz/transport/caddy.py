@@ -1,0 +1,44 @@
+"""Caddy: a `reverse_proxy` to us with `handle_response`, the body included.
+
+https://caddyserver.com/docs/caddyfile/directives/forward_auth
+"""
+
+from authz.decision import Allow
+from authz.refusal import Refusal
+from authz.request import BodyState, GatewayKind, Request
+from authz.transport.body import body_state, framed_state
+from authz.transport.certificate import from_base64
+from authz.transport.dialect import Call, Dialect, RawHeaders, plain_deny, raw, upstream_headers
+from authz.transport.forwarded import read_forwarded
+from authz.transport.headers import Fields
+
+
+def certificate(fields: Fields) -> str | None:
+    """`{http.request.tls.client.certificate_der_base64}`; an absent one leaves text that is no base64."""
+    text = fields.gateway.get("x-client-cert")
+    return from_base64(text) if text and "x-client-cert" not in fields.repeated else None
+
+
+def _state(call: Call) -> BodyState:
+    """Above its `max_size` Caddy asks with an empty body; the original length tells, if sent."""
+    original = call.fields.gateway.get("x-original-content-length")
+    if not original:
+        return framed_state(len(call.body))
+    return body_state(len(call.body), original, None, most=None, empty_is_none=True)
+
+
+def read(call: Call) -> Request | Refusal:
+    return read_forwarded(
+        call,
+        method_field="x-forwarded-method",
+        target_field="x-forwarded-uri",
+        state=_state(call),
+        certificate=certificate,
+    )
+
+
+def allow(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
+    return [*upstream_headers(request, allow, spoofed), *raw(allow.client)]
+
+
+CADDY = Dialect(kind=GatewayKind.CADDY, read=read, allow=allow, deny=plain_deny, certificate=certificate)

@@ -1,0 +1,131 @@
+"""What every HTTP forward-auth dialect has in common."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from authz.decision import Allow, Deny
+from authz.reason import Reason
+from authz.refusal import Refusal
+from authz.request import BodyState, Gateway, GatewayKind, Request
+from authz.transport.address import client_address
+from authz.transport.headers import Fields, encode
+from authz.transport.request_id import is_request_id
+
+RawHeaders = list[tuple[bytes, bytes]]
+Certificate = Callable[[Fields], str | None]
+"""Finds the client certificate (PEM) that a gateway asserts."""
+
+_SCHEMES = {"https": "https", "wss": "https"}
+_LENGTH_ZERO = (b"content-length", b"0")
+
+
+class Call(Struct, frozen=True):
+    """One auth call over HTTP: the gateway's request to us."""
+
+    gateway: Gateway
+    request_id: str  # ours
+    method: str
+    target: str  # path and query of the call itself, after the adapter's prefix
+    fields: Fields
+    body: bytes = b""
+
+
+class Dialect(Struct, frozen=True, kw_only=True):
+    """One gateway's way of asking and of being answered."""
+
+    kind: GatewayKind
+    read: Callable[[Call], Request | Refusal]
+    allow: Callable[[Request, Allow, list[str]], RawHeaders]  # the list: spoofed fields to take off
+    deny: Callable[[Deny], RawHeaders]
+    certificate: Certificate
+
+
+def only(fields: Fields, name: str, reason: Reason) -> str | Refusal:
+    """A plumbing field that must be there exactly once; otherwise the gateway is set up wrongly."""
+    value = fields.gateway.get(name)
+    if value and name not in fields.repeated:
+        return value
+    fault = "more than once" if name in fields.repeated else "not"
+    return Refusal(
+        reason, f"The gateway sent {name} {fault}. Check its configuration: it must set it exactly once."
+    )
+
+
+def request_of(
+    call: Call, *, method: str, target: str, host: str, state: BodyState, certificate: Certificate
+) -> Request | Refusal:
+    """The request, with what only a proven gateway may assert."""
+    fields, gateway = call.fields, call.gateway
+    if fields.malformed is not None:
+        return Refusal(Reason.BAD_HEADER, f"The header {fields.malformed} holds a control character.")
+    plumbing = fields.gateway
+    return Request(
+        gateway=gateway,
+        request_id=_request_id(call),
+        method=method,
+        target=target,
+        host=host,
+        scheme=_SCHEMES.get(plumbing.get("x-forwarded-proto", ""), "http"),
+        headers=fields.client,
+        repeated=frozenset(fields.repeated) if fields.repeated else frozenset(),
+        body=call.body,
+        body_state=state,
+        ip=client_address(plumbing.get("x-forwarded-for", "")) if gateway.proven else None,
+        certificate=certificate(fields) if gateway.proven else None,
+    )
+
+
+def _request_id(call: Call) -> str:
+    """The gateway's own id where it vouches for it; a client's is never used (attack 106)."""
+    if call.gateway.request_id_is_ours and "x-request-id" not in call.fields.repeated:
+        theirs = call.fields.gateway.get("x-request-id", "")
+        if is_request_id(theirs):
+            return theirs
+    return call.request_id
+
+
+def rewritten(request: Request, query: str) -> str:
+    """The target with another query."""
+    path = request.target.partition("?")[0]
+    return f"{path}?{query}" if query else path
+
+
+def raw(headers: tuple[tuple[str, str], ...]) -> RawHeaders:
+    """Headers as bytes."""
+    return [(name.encode("ascii"), encode(name, value)) for name, value in headers]
+
+
+def to_remove(allow: Allow, spoofed: list[str]) -> list[str]:
+    """The fields to take off the request, none that is set: a gateway may remove after it has set."""
+    if not spoofed:
+        return list(allow.remove)
+    replaced = {name for name, _ in allow.upstream}
+    return [*allow.remove, *(name for name in spoofed if name not in replaced)]
+
+
+def upstream_headers(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
+    """What goes upstream, for gateways that copy from our answer.
+
+    Their configuration removes credentials and every `x-authz-*` by itself. A
+    Cookie and a new query cannot be copied as they are, so they travel in
+    `x-authz-cookie` and `x-authz-uri`; `x-authz-remove` lists what else to drop.
+    """
+    headers: RawHeaders = [
+        (b"x-authz-cookie" if name == "cookie" else name.encode("ascii"), encode(name, value))
+        for name, value in allow.upstream
+    ]
+    if allow.query is not None:
+        headers.append((b"x-authz-uri", rewritten(request, allow.query).encode("latin-1")))
+    gone = [name for name in to_remove(allow, spoofed) if not name.startswith("x-authz-")]
+    if gone:
+        headers.append((b"x-authz-remove", ",".join(gone).encode("latin-1")))
+    headers.append(_LENGTH_ZERO)
+    return headers
+
+
+def plain_deny(deny: Deny) -> RawHeaders:
+    """A refusal's headers as they are, for gateways that pass our response to the client."""
+    headers = raw(deny.headers)
+    headers.append((b"content-length", str(len(deny.body)).encode("ascii")))
+    return headers

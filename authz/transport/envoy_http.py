@@ -1,0 +1,66 @@
+"""Envoy's ext_authz over HTTP (`http_service`, `path_prefix: /auth/envoy`).
+
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_authz_filter
+
+The call is the original request itself, behind the prefix. Envoy copies the
+response headers that its configuration names onto the request or the response,
+and drops those in `x-envoy-auth-headers-to-remove`. It cannot rewrite a path
+from here, so a new query travels in `x-authz-uri`.
+"""
+
+from authz.decision import Allow
+from authz.reason import Reason
+from authz.refusal import Refusal
+from authz.request import BodyState, GatewayKind, Request
+from authz.transport.body import framed_state, is_partial_flag
+from authz.transport.certificate import from_forwarded
+from authz.transport.dialect import (
+    Call,
+    Dialect,
+    RawHeaders,
+    only,
+    plain_deny,
+    raw,
+    request_of,
+    rewritten,
+    to_remove,
+)
+from authz.transport.headers import Fields
+
+
+def certificate(fields: Fields) -> str | None:
+    """Of x-forwarded-client-cert, which Envoy must be told to overwrite (SANITIZE_SET)."""
+    if "x-forwarded-client-cert" in fields.repeated:
+        return None
+    text = fields.gateway.get("x-forwarded-client-cert")
+    return from_forwarded(text) if text else None
+
+
+def read(call: Call) -> Request | Refusal:
+    host = only(call.fields, "host", Reason.BAD_HOST)
+    if isinstance(host, Refusal):
+        return host
+    state = framed_state(len(call.body))
+    if state is BodyState.WHOLE and is_partial_flag(call.fields.gateway.get("x-envoy-auth-partial-body")):
+        state = BodyState.PARTIAL
+    return request_of(
+        call,
+        method=call.method,
+        target=call.target,
+        host=host,
+        state=state,
+        certificate=certificate,
+    )
+
+
+def allow(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
+    headers = [*raw(allow.upstream), *raw(allow.client), (b"content-length", b"0")]
+    if allow.query is not None:
+        headers.append((b"x-authz-uri", rewritten(request, allow.query).encode("latin-1")))
+    gone = ",".join(to_remove(allow, spoofed))
+    if gone:
+        headers.append((b"x-envoy-auth-headers-to-remove", gone.encode("latin-1")))
+    return headers
+
+
+ENVOY_HTTP = Dialect(kind=GatewayKind.ENVOY, read=read, allow=allow, deny=plain_deny, certificate=certificate)

@@ -1,0 +1,72 @@
+"""Which gateway is asking, and whether it proved that (invariant 10)."""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from hmac import compare_digest
+from ipaddress import IPv4Network, IPv6Network
+
+from msgspec import Struct
+
+from authz.request import Gateway, GatewayKind
+from authz.transport.address import UNIX, is_loopback, parse_address
+
+LONGEST_TOKEN = 512
+_MOST_PEERS = 4096
+UNIDENTIFIED = "unidentified"  # how logs and metrics name a gateway that showed a wrong token or none
+
+
+class GatewayEntry(Struct, frozen=True, kw_only=True):
+    """One gateway of the configuration."""
+
+    name: str
+    kind: GatewayKind
+    token_digest: bytes | None = None  # SHA-256 of its token; None: it cannot prove itself by token
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()  # config `from:`; empty: anywhere
+    request_id_is_ours: bool = False
+
+
+class GatewayRegistry:
+    """Tells gateways apart by token and address."""
+
+    def __init__(self, entries: Iterable[GatewayEntry]) -> None:
+        self._by_digest: dict[bytes, list[tuple[GatewayEntry, Gateway]]] = {}
+        for entry in entries:
+            if entry.token_digest is not None:
+                gateway = Gateway(
+                    name=entry.name, kind=entry.kind, proven=True, request_id_is_ours=entry.request_id_is_ours
+                )
+                self._by_digest.setdefault(entry.token_digest, []).append((entry, gateway))
+        self._unproven = {kind: Gateway(name=kind.value, kind=kind, proven=False) for kind in GatewayKind}
+        self._nearby: dict[tuple[str, str], bool] = {}
+
+    def identify(self, kind: GatewayKind | None, token: str | None, peer: str) -> Gateway | None:
+        """The gateway; None when it must be refused (GATEWAY_UNPROVEN).
+
+        A token proves an entry of that kind (None: of any kind). Without one,
+        this machine gets plain decisions and any other peer nothing. `peer` is
+        an address, or UNIX.
+        """
+        if token is None:
+            return self._unproven[kind or GatewayKind.ENVOY] if is_loopback(peer) else None
+        if len(token) > LONGEST_TOKEN:
+            return None
+        digest = sha256(token.encode("latin-1", "replace")).digest()
+        for entry, gateway in self._by_digest.get(digest, ()):
+            assert entry.token_digest is not None
+            if (
+                (kind is None or entry.kind is kind)
+                and compare_digest(entry.token_digest, digest)
+                and (not entry.networks or self._is_from(entry, peer))
+            ):
+                return gateway
+        return None
+
+    def _is_from(self, entry: GatewayEntry, peer: str) -> bool:
+        known = self._nearby.get((entry.name, peer))
+        if known is None:
+            address = parse_address("127.0.0.1" if peer == UNIX else peer)
+            known = address is not None and any(address in network for network in entry.networks)
+            if len(self._nearby) >= _MOST_PEERS:
+                self._nearby.clear()
+            self._nearby[entry.name, peer] = known
+        return known

@@ -1,0 +1,98 @@
+"""Header fields as they came, in two heaps: the client's, and the gateway's own plumbing.
+
+Whatever the gateway, the client's heap looks the same: names in lower case,
+values as latin-1 text, no hop-by-hop field, nothing that a gateway adds, and no
+`x-authz-*` in any spelling.
+"""
+
+import re
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+GATEWAY_TOKEN = "x-authz-gateway-token"  # noqa: S105  (a header's name)
+MOST_HEADERS = 256
+
+_OURS = re.compile(r"x[-_.]authz(?:[-_.]|$)")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_PLUMBING = re.compile(
+    r":|x-forwarded-|x-original-|x-envoy-|x-client-(?:verify|cert)$"
+    r"|(?:forwarded|via|x-real-ip|x-request-id|host|content-length|expect)$"
+    r"|(?:connection|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade)$"  # RFC 9110 7.6.1
+)
+_MOST_KNOWN = 4096
+_LONGEST_KNOWN = 64
+
+_CLIENT, _GATEWAY, _SPOOFED = 0, 1, 2
+_known: dict[str | bytes, tuple[str, int]] = {}
+
+
+class Fields(Struct):
+    """A request's header fields, told apart.
+
+    A name in `repeated` came more than once; its values are joined by ", ".
+    `spoofed` are `x-authz-*` fields that a client sent past its gateway.
+    `malformed` names a field whose value holds a control character.
+    """
+
+    client: dict[str, str]
+    gateway: dict[str, str]
+    repeated: set[str]
+    spoofed: list[str]
+    malformed: str | None
+
+
+def read_fields(pairs: Iterable[tuple[str | bytes, bytes]]) -> Fields:
+    """Tell the fields apart. Names may come in any case."""
+    client: dict[str, str] = {}
+    gateway: dict[str, str] = {}
+    repeated: set[str] = set()
+    spoofed: list[str] = []
+    malformed: str | None = None
+    known = _known
+    for raw, value in pairs:
+        name, heap = known.get(raw) or _learn(raw)
+        text = value.decode("latin-1")
+        if not text.isprintable() and _CONTROL.search(text):
+            malformed = name
+        if heap == _CLIENT:
+            into = client
+        elif heap == _GATEWAY:
+            into = gateway
+        else:
+            spoofed.append(name)
+            continue
+        if name in into:
+            repeated.add(name)
+            into[name] = f"{into[name]}, {text}"
+        else:
+            into[name] = text
+    return Fields(client, gateway, repeated, spoofed, malformed)
+
+
+def _learn(raw: str | bytes) -> tuple[str, int]:
+    """Classify a name. What clients make up may fill the table, never outgrow it."""
+    name = (raw if isinstance(raw, str) else raw.decode("latin-1")).lower()
+    if name == GATEWAY_TOKEN:
+        heap = _GATEWAY
+    elif _OURS.match(name):
+        heap = _SPOOFED
+    else:
+        heap = _GATEWAY if _PLUMBING.match(name) else _CLIENT
+    if len(name) <= _LONGEST_KNOWN:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[raw] = (name, heap)
+    return name, heap
+
+
+def is_safe(value: str) -> bool:
+    """Whether a value can stand in a header field (RFC 9110 5.5)."""
+    return _CONTROL.search(value) is None
+
+
+def encode(name: str, value: str) -> bytes:
+    """A header value as bytes. A Cookie returns as it came (latin-1), anything else is UTF-8."""
+    if value.isascii():
+        return value.encode("ascii")
+    return value.encode("latin-1" if name == "cookie" else "utf-8")

@@ -1,0 +1,38 @@
+"""Request ids: `req_` and 22 base62 characters, 131 random bits."""
+
+import os
+import re
+
+_ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LENGTH = 22
+_POOL = 4096  # random bytes fetched at a time: one system call for about 180 ids
+
+# Bytes from 248 on are dropped: 248 = 4 x 62, so every character is equally likely.
+_DIGITS = (_ALPHABET * 5)[:256]
+_UNFAIR = bytes(range(248, 256))
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
+
+
+class RequestIds:
+    """Makes ids. Belongs to one thread."""
+
+    __slots__ = ("_at", "_pool")
+
+    def __init__(self) -> None:
+        self._pool = ""
+        self._at = 0
+
+    def __call__(self) -> str:
+        start = self._at
+        end = start + _LENGTH
+        if end > len(self._pool):
+            self._pool = os.urandom(_POOL).translate(_DIGITS, _UNFAIR).decode("ascii")
+            start, end = 0, _LENGTH
+        self._at = end
+        return f"req_{self._pool[start:end]}"
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a gateway's id is fit for headers, logs and file names."""
+    return _ID.fullmatch(text) is not None

@@ -1,0 +1,45 @@
+"""Traefik's forwardAuth, with `forwardBody` and `preserveRequestMethod`.
+
+https://doc.traefik.io/traefik/reference/routing-configuration/http/middlewares/forwardauth/
+
+forwardAuth copies response headers onto the request only (`x-authz-*` and
+`authorization` in our configuration), so what is for the client travels as
+`x-authz-client-*`; a small plugin moves it onto the response.
+"""
+
+from authz.decision import Allow
+from authz.refusal import Refusal
+from authz.request import GatewayKind, Request
+from authz.transport.body import framed_state
+from authz.transport.certificate import from_base64
+from authz.transport.dialect import Call, Dialect, RawHeaders, plain_deny, upstream_headers
+from authz.transport.forwarded import read_forwarded
+from authz.transport.headers import Fields, encode
+
+
+def certificate(fields: Fields) -> str | None:
+    """Of the passTLSClientCert middleware (`pem: true`): base64 without armour, the client's first."""
+    if "x-forwarded-tls-client-cert" in fields.repeated:
+        return None
+    text = fields.gateway.get("x-forwarded-tls-client-cert")
+    return from_base64(text) if text else None
+
+
+def read(call: Call) -> Request | Refusal:
+    return read_forwarded(
+        call,
+        method_field="x-forwarded-method",
+        target_field="x-forwarded-uri",
+        state=framed_state(len(call.body)),
+        certificate=certificate,
+    )
+
+
+def allow(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
+    headers = upstream_headers(request, allow, spoofed)
+    for name, value in allow.client:
+        headers.append((f"x-authz-client-{name}".encode("ascii"), encode(name, value)))
+    return headers
+
+
+TRAEFIK = Dialect(kind=GatewayKind.TRAEFIK, read=read, allow=allow, deny=plain_deny, certificate=certificate)
