@@ -1,0 +1,1 @@
+"""Gateways: their configuration rendered, the managed Envoy kept running."""

@@ -1,0 +1,118 @@
+"""What the rendered gateway configurations depend on, the same values for every gateway.
+
+The defaults are those of the configurations that this repository ships.
+"""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+from urllib.parse import urlsplit
+
+AUTH_TIMEOUT = 2.0
+"""Seconds that a gateway waits for authz, everything included, before it answers 503."""
+
+STREAM_TIMEOUT = 86_400
+"""Seconds that one response or WebSocket may last."""
+
+MAX_BODY = 4 << 20
+"""Bytes of request body that a gateway takes and hands over."""
+
+
+class UnusableSettings(ValueError):
+    """Settings from which no gateway configuration can be written. The text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where something listens, or is reached."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Of `host:port`; an IPv6 host stands in brackets."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise UnusableSettings(f"{text!r} is no address: write host:port, for example 127.0.0.1:9000")
+        return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A model server. `models` is for the reader of the configuration: authz chooses among several by name."""
+
+    name: str
+    url: str
+    models: tuple[str, ...] = ()
+
+    @property
+    def tls(self) -> bool:
+        """Whether it is spoken to over TLS."""
+        return urlsplit(self.url).scheme == "https"
+
+    @property
+    def address(self) -> Address:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UnusableSettings(f"backend {self.name}: {self.url!r} is no http:// or https:// URL")
+        if parts.path.strip("/") or parts.query or parts.username:
+            raise UnusableSettings(
+                f"backend {self.name}: give scheme, host and port only; paths go upstream as they came"
+            )
+        return Address(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSource:
+    """Where the gateway finds the token by which it proves itself. The token itself is never rendered."""
+
+    kind: Literal["file", "env"]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM, as the gateway sees them. With `client_ca`, clients may show a certificate."""
+
+    certificate: str = "/etc/authz/tls/tls.crt"
+    key: str = "/etc/authz/tls/tls.key"
+    client_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderSettings:
+    """One gateway, complete."""
+
+    server_name: str | None = None  # None: any host
+    http: Address = Address("0.0.0.0", 80)  # only redirects to `https`, unless `plain_http`
+    https: Address = Address("0.0.0.0", 443)
+    plain_http: bool = False  # serve on `http` without TLS and without `https`: for loopback or behind a TLS hop
+    tls: Tls = Tls()
+    upstreams: tuple[Upstream, ...] = (Upstream("model", "http://127.0.0.1:8000"),)
+    authz_http: tuple[Address, ...] = (Address("127.0.0.1", 9000),)
+    authz_grpc: tuple[Address, ...] = (Address("127.0.0.1", 9001),)
+    token: TokenSource | None = TokenSource("file", "/etc/authz/gateway-token")  # None: plain decisions, loopback only
+    max_body: int = MAX_BODY  # bytes
+    auth_timeout: float = AUTH_TIMEOUT  # seconds
+    stream_timeout: int = STREAM_TIMEOUT  # seconds
+    admin: Address = Address("127.0.0.1", 9901)  # Envoy's own administration
+    plugins: PurePosixPath = PurePosixPath("/plugins-local")  # where Traefik's working directory holds our plugins
+    version: str | None = None  # of the operator's gateway, "1.40"; None: the one that this release is tested with
+
+    def __post_init__(self) -> None:
+        if not self.upstreams:
+            raise UnusableSettings("there is no model server: add one under `backends:`")
+        names = [upstream.name for upstream in self.upstreams]
+        if len(set(names)) != len(names):
+            raise UnusableSettings("two model servers have the same name")
+        for upstream in self.upstreams:
+            _ = upstream.address
+        if not self.authz_http or not self.authz_grpc:
+            raise UnusableSettings("authz listens nowhere: set `decisions.http` and `decisions.grpc`")
+        if self.max_body < 1:
+            raise UnusableSettings("max_body is at least 1 byte")
