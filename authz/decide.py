@@ -164,7 +164,7 @@ class Decider:
             present.append(("authorization", backend.authorization.value))
             remove = tuple(name for name in remove if name != "authorization")
         limits = states(planned, outcome)
-        client: list[Header] = [("x-request-id", request.request_id)]
+        client: tuple[Header, ...] = (("x-request-id", request.request_id),)
         if self.rules.rate_headers:
             client += rate_headers(limits)
         return Allow(
@@ -176,7 +176,7 @@ class Decider:
             reservation=reservation,
             upstream=(*present, *subject.headers, *cookie_set),
             remove=remove,
-            client=tuple(client),
+            client=client,
             query=query,
             limits=limits,
         )
@@ -194,7 +194,7 @@ class Decider:
             model=known.model,
             limits=limits,
             wait_ms=wait_ms,
-            headers=tuple(rate_headers(limits)) if self.rules.rate_headers else (),
+            headers=rate_headers(limits, wait_ms=wait_ms) if self.rules.rate_headers else (),
         )
 
     def _refuse(self, known: Known, stage: str, refusal: Refusal) -> Deny:
