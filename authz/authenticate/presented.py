@@ -18,12 +18,25 @@ class Slot:
         return f"{self.kind} {self.name}"
 
 
+AUTHORIZATION = Slot("header", "authorization")
+
+
 class Twice(Exception):
     """One slot was filled twice: nobody can say which value was meant (attacks 36, 37)."""
 
     def __init__(self, slot: Slot) -> None:
-        super().__init__(f"the {slot} was sent twice")
+        super().__init__(f"The {slot} was sent twice. Send it once.")
         self.slot = slot
+
+
+def bearer(value: str) -> str | None:
+    """What follows `Bearer` and one space (RFC 6750 2.1); None for another scheme.
+
+    Only one space is dropped: a credential that keeps a second one is no longer
+    well-formed, and is refused as such. `Bearer` alone presents an empty one.
+    """
+    scheme, _, credential = value.partition(" ")
+    return credential if scheme == "Bearer" or scheme.lower() == "bearer" else None
 
 
 class Presented:
@@ -49,6 +62,13 @@ class Presented:
             raise Twice(slot)
         return values[0] or None
 
+    def credential(self, slot: Slot) -> str | None:
+        """Like `read`, but of `Authorization` only what follows `Bearer `."""
+        value = self.read(slot)
+        if value is None or slot.name != "authorization" or slot.kind != "header":
+            return value
+        return bearer(value)
+
     @property
     def query(self) -> dict[str, list[str]]:
         """Decoded query parameters. A name that is encoded oddly is the name that it decodes to."""
@@ -62,11 +82,20 @@ class Presented:
 
     @property
     def cookies(self) -> dict[str, list[str]]:
-        """Cookie pairs (RFC 6265 5.4). A malformed pair is no cookie."""
+        """Cookie pairs (RFC 6265 5.4). A malformed pair is no cookie.
+
+        HTTP/2 clients may send one header per pair (RFC 9113 8.2.3), so a
+        repeated `cookie` header is no fault; a repeated cookie name is.
+        """
         if self._cookies is None:
             self._cookies = {}
-            for pair in self.request.headers.get("cookie", "").replace(", ", "; ").split(";"):
+            header = self.request.headers.get("cookie", "")
+            if "cookie" in self.request.repeated:
+                header = header.replace(", ", "; ")
+            for pair in header.split(";"):
                 name, equals, value = pair.strip().partition("=")
                 if equals and name:
-                    self._cookies.setdefault(name, []).append(value.strip('"'))
+                    if len(value) > 1 and value[0] == value[-1] == '"':
+                        value = value[1:-1]
+                    self._cookies.setdefault(name, []).append(value)
         return self._cookies

@@ -1,0 +1,149 @@
+"""`any_of` and `all_of`: several authenticators, one verdict."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+from typing import Protocol, TypeVar
+
+from msgspec.structs import replace
+
+from authz.authenticate.presented import Presented, Slot
+from authz.authenticate.protocol import Authenticator, Outcome, Refused
+from authz.authenticate.ranking import DECISIVE, differ, most_telling
+from authz.reason import Reason
+from authz.subject import Subject
+
+T = TypeVar("T")
+
+_MISSING = Refused(Reason.CREDENTIAL_MISSING)
+_NOBODY = Refused(Reason.CREDENTIAL_MISSING, "No authenticator is configured here.")
+_CONFLICT = Refused(Reason.CONFLICTING_CREDENTIALS)
+
+
+class Combined(Protocol):
+    """How a route authenticates: `AnyOf` or `AllOf`."""
+
+    async def authenticate(self, presented: Presented) -> Subject | Refused:
+        """Never None: where nothing was presented, that is the refusal."""
+        ...
+
+
+class AnyOf:
+    """One valid credential is enough; of nothing, none is.
+
+    - Something sent twice, or two valid credentials of two subjects: refused.
+    - Else the valid one wins, whatever else was sent; with two of one subject, the first authenticator's.
+    - Else, where something was presented: the most telling refusal (`ranking.TELLING`).
+    - Else, where nothing was presented: an ambient authenticator (network) may pass. So a bad credential
+      never becomes an address's access (attack 35).
+    """
+
+    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+        self.authenticators = tuple(authenticators)
+        self._presented = tuple(one for one in authenticators if not one.ambient)
+        self._ambient = tuple(one for one in authenticators if one.ambient)
+
+    async def authenticate(self, presented: Presented) -> Subject | Refused:
+        """The one subject, or why there is none."""
+        found: Subject | None = None
+        refusals: list[Refused] = []
+        for authenticator in self._presented:
+            outcome = await authenticator.authenticate(presented)
+            if outcome is None:
+                continue
+            if isinstance(outcome, Refused):
+                if outcome.reason in DECISIVE:
+                    return outcome
+                refusals.append(outcome)
+            elif found is None:
+                found = outcome
+            elif differ(found, outcome):
+                return _CONFLICT
+        if found is not None:
+            return found
+        return most_telling(refusals) if refusals else await self._surroundings(presented)
+
+    async def _surroundings(self, presented: Presented) -> Subject | Refused:
+        refused = _MISSING if self.authenticators else _NOBODY
+        for authenticator in self._ambient:
+            outcome = await authenticator.authenticate(presented)
+            if isinstance(outcome, Subject):
+                return outcome
+            if outcome is not None and not self._presented:
+                refused = outcome
+        return refused
+
+
+class AllOf:
+    """Every authenticator must be satisfied; of nothing, none is.
+
+    The first that names a user gives the identity. Roles, scopes, quotas and
+    headers of all are united, model lists intersect. Two users conflict. An
+    ambient authenticator (network) adds a condition, and no user unless it is
+    all there is.
+    """
+
+    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+        self.authenticators = tuple(authenticators)
+
+    async def authenticate(self, presented: Presented) -> Subject | Refused:
+        """The united subject, or the first refusal in the order of the config."""
+        if not self.authenticators:
+            return _NOBODY
+        named: list[Subject] = []
+        unnamed: list[Subject] = []
+        for authenticator in self.authenticators:
+            outcome: Outcome = await authenticator.authenticate(presented)
+            if outcome is None:
+                return _MISSING
+            if isinstance(outcome, Refused):
+                return outcome
+            (unnamed if authenticator.ambient else named).append(outcome)
+        subjects = named or unnamed[:1]
+        if any(differ(one, other) for one, other in combinations(subjects, 2)):
+            return _CONFLICT
+        return subjects[0] if len(subjects) == 1 else unite(subjects)
+
+
+def challenge(combined: AnyOf | AllOf) -> str:
+    """The WWW-Authenticate value of a 401: every scheme that would help, each once (RFC 9110 11.6.1)."""
+    return ", ".join(dict.fromkeys(one.challenge for one in combined.authenticators if one.challenge))
+
+
+def credential_slots(combined: AnyOf | AllOf) -> tuple[Slot, ...]:
+    """Everywhere a credential may be: none of it goes upstream, whichever was used."""
+    return tuple(dict.fromkeys(slot for one in combined.authenticators for slot in one.slots))
+
+
+def asserted_headers(combined: AnyOf | AllOf) -> frozenset[str]:
+    """Upstream headers that only we may set: a client's own copies are removed, whoever authenticates it."""
+    return frozenset[str]().union(*(one.asserts for one in combined.authenticators))
+
+
+def unite(subjects: Sequence[Subject]) -> Subject:
+    """One subject of several of one user. What only some of them name is taken from the first that does."""
+    headers: dict[str, str] = {}
+    claims: dict[str, object] = {}
+    for subject in reversed(subjects):
+        headers.update(subject.headers)
+        claims.update(subject.claims)
+    lists = [subject.models for subject in subjects if subject.models is not None]
+    return replace(
+        subjects[0],
+        team=_first(subject.team for subject in subjects),
+        key=_first(subject.key for subject in subjects),
+        roles=_united(subjects, lambda subject: subject.roles),
+        scopes=_united(subjects, lambda subject: subject.scopes),
+        models=lists[0].intersection(*lists[1:]) if lists else None,
+        inherits_models=not lists and any(subject.inherits_models for subject in subjects),
+        claims=claims,
+        headers=tuple(headers.items()),
+        quotas=tuple({(owned.kind, owned.owner): owned for one in subjects for owned in one.quotas}.values()),
+    )
+
+
+def _first(values: Iterable[T | None]) -> T | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _united(subjects: Iterable[Subject], part: Callable[[Subject], frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*(part(subject) for subject in subjects))
