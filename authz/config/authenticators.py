@@ -1,0 +1,269 @@
+"""`authenticators:` the ways in which a caller can show who it is."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from authz.config.amounts import Milliseconds
+from authz.config.base import Section, Wrong, spell
+from authz.config.http import Header, UpstreamHeader
+from authz.config.network import Network, Url
+from authz.config.secret import Secret
+from authz.config.words import Claim, Flag, Some, Word
+
+SYMMETRIC = ("HS256", "HS384", "HS512")
+ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+AlgorithmName = Literal[
+    "HS256",
+    "HS384",
+    "HS512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+]
+LONGEST_LEEWAY_MS = 600_000
+
+
+class ActFor(Section):
+    """A key that may name the user it acts for (Open WebUI)."""
+
+    header: UpstreamHeader
+    """The header that names the user. Without the role it is ignored; it never goes upstream."""
+
+    role: Word
+    """The role that the key must hold."""
+
+
+class ApiKeyAuthenticator(Section):
+    """Keys that authz itself made or imported."""
+
+    type: Literal["api_key"]
+    """Keys of authz's own store."""
+
+    headers: Some[Header] = ("authorization", "x-api-key")
+    """Headers that may hold the key; `authorization` drops `Bearer `."""
+
+    act_for: ActFor | None = None
+    """Lets keys with a role speak for a user."""
+
+
+class TokenFrom(Section):
+    """One place where a token may be: exactly one of the three."""
+
+    header: Header | None = None
+    """A header; `authorization` drops `Bearer `."""
+
+    query: Word | None = None
+    """A query parameter. It is removed from what goes upstream."""
+
+    cookie: Word | None = None
+    """A cookie. It is removed from what goes upstream."""
+
+    @property
+    def kind(self) -> Literal["header", "query", "cookie"]:
+        return "header" if self.header is not None else "query" if self.query is not None else "cookie"
+
+    @property
+    def name(self) -> str:
+        return self.header or self.query or self.cookie or ""
+
+    @model_validator(mode="after")
+    def _one(self) -> "TokenFrom":
+        if len(self.model_fields_set) != 1:
+            raise Wrong("each entry names one place: {header: NAME}, {query: NAME} or {cookie: NAME}")
+        return self
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Claims = Annotated[
+    Some[Claim],
+    BeforeValidator(_one_or_more, json_schema_input_type=Some[Claim] | Claim),
+]
+"""One claim or several in order of preference; nested ones are joined by dots."""
+
+
+class SubjectClaims(Section):
+    """Which claims say what of the caller. A claim that is missing from a token says nothing."""
+
+    user: Claims = ("sub",)
+    """The first of these that is text or a number is the user."""
+
+    email: Claims | None = None
+    """The user's mail address."""
+
+    teams: Claims | None = None
+    """The teams; the first that authz knows counts."""
+
+    roles: Claims | None = None
+    """The roles."""
+
+    scopes: Claims = ("scope", "scp")
+    """The scopes: a list, or text with spaces between (RFC 8693 4.2)."""
+
+    models: Claims | None = None
+    """The models that the caller may use. No list anywhere refuses."""
+
+
+class JwtAuthenticator(Section):
+    """Signed tokens of one identity provider (RFC 7519)."""
+
+    type: Literal["jwt"]
+    """JSON Web Tokens."""
+
+    issuers: Some[Word] | None = None
+    """Accepted `iss`, compared as text. Left out: not looked at."""
+
+    audiences: Some[Word] | None = None
+    """Accepted `aud`; one of them is enough. Left out: not looked at."""
+
+    algorithms: Some[AlgorithmName]
+    """Accepted signature algorithms. The token's header never adds to them."""
+
+    discovery: Url | None = None
+    """Base URL of the provider's `/.well-known/openid-configuration`."""
+
+    jwks_url: Url | None = None
+    """URL of the provider's keys."""
+
+    sign_key: Secret | None = None
+    """Shared key in base64, for HS256, HS384 and HS512."""
+
+    token_from: Some[TokenFrom] = (TokenFrom(header="authorization"),)
+    """Where the token may be, tried in order until one verifies."""
+
+    subject: SubjectClaims = SubjectClaims()
+    """Which claims say what of the caller."""
+
+    claim_headers: Mapping[Claim, UpstreamHeader] = {}
+    """Claims that go upstream as headers."""
+
+    leeway: Milliseconds = 60_000
+    """How far the clocks may differ."""
+
+    map_users: Flag = False
+    """Whether the token's user is authz's own user of that name. Else it is `NAME:user`, with this entry's name."""
+
+    def signing_key(self) -> bytes:
+        """The decoded `sign_key`. Raises SecretMissing."""
+        if self.sign_key is None:
+            raise LookupError("this authenticator has no sign_key")
+        return _decode(self.sign_key.reveal())
+
+    @field_validator("leeway")
+    @classmethod
+    def _short(cls, leeway: int) -> int:
+        if leeway > LONGEST_LEEWAY_MS:
+            raise Wrong("a leeway of more than 10m keeps expired tokens alive")
+        return leeway
+
+    @field_validator("claim_headers")
+    @classmethod
+    def _apart(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
+        taken: dict[str, str] = {}
+        for claim, header in headers.items():
+            if header in taken:
+                raise Wrong(f"the header {header} is already made from `{taken[header]}`", at=(claim,))
+            taken[header] = claim
+        return headers
+
+    @field_validator("sign_key")
+    @classmethod
+    def _long_enough(cls, key: Secret | None, info: ValidationInfo) -> Secret | None:
+        """RFC 7518 3.2: at least as long as the hash."""
+        if key is None or not key.present:
+            return key
+        try:
+            length = len(_decode(key.reveal()))
+        except ValueError:
+            raise Wrong("the key is not base64; make one with `openssl rand -base64 32`") from None
+        for algorithm in info.data.get("algorithms", ()):
+            if algorithm in SYMMETRIC and length < int(algorithm[2:]) // 8:
+                least = int(algorithm[2:]) // 8
+                raise Wrong(f"the key has {length} bytes; {algorithm} needs at least {least} (RFC 7518 3.2)")
+        return key
+
+    @model_validator(mode="after")
+    def _one_key_source(self) -> "JwtAuthenticator":
+        sources = [key for key in ("discovery", "jwks_url", "sign_key") if getattr(self, key) is not None]
+        if not sources:
+            raise Wrong(
+                "missing key `discovery`, `jwks_url` or `sign_key`: nothing says where the signing keys are",
+                on_key=True,
+            )
+        if len(sources) > 1:
+            message = f"`{sources[0]}` already says where the signing keys are; leave out one of the two"
+            raise Wrong(message, at=(sources[1],), on_key=True)
+        fitting = SYMMETRIC if self.sign_key is not None else ASYMMETRIC
+        for index, algorithm in enumerate(self.algorithms):
+            if algorithm not in fitting:
+                message = f"{algorithm} does not go with `{sources[0]}`; it takes {spell(fitting)}"
+                raise Wrong(message, at=("algorithms", index))
+        return self
+
+
+class BasicAuthenticator(Section):
+    """User and password (RFC 7617)."""
+
+    type: Literal["basic"]
+    """User and password."""
+
+    htpasswd: Secret
+    """Users and bcrypt hashes, as `htpasswd -nB` prints them."""
+
+    map_users: Flag = False
+    """Whether its users are authz's own users of that name."""
+
+
+class CertificateAuthenticator(Section):
+    """A client certificate that a proven gateway verified."""
+
+    type: Literal["certificate"]
+    """Client certificates."""
+
+    subject_from: Literal["uri_san", "dns_san", "email_san", "common_name"] = "uri_san"
+    """Which name in the certificate is the user."""
+
+    map_users: Flag = False
+    """Whether its users are authz's own users of that name."""
+
+
+class NetworkAuthenticator(Section):
+    """An address that a proven gateway vouches for."""
+
+    type: Literal["network"]
+    """Client addresses."""
+
+    allow: Some[Network]
+    """Networks that callers may come from."""
+
+
+AuthenticatorEntry = Annotated[
+    ApiKeyAuthenticator
+    | JwtAuthenticator
+    | BasicAuthenticator
+    | CertificateAuthenticator
+    | NetworkAuthenticator,
+    Field(discriminator="type"),
+]
+
+
+def _decode(text: str) -> bytes:
+    """Base64 in either alphabet, with or without padding. Raises ValueError."""
+    plain = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None

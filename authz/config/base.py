@@ -1,0 +1,108 @@
+"""What every section of the config shares."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo
+
+from authz.quota import Unit
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+ConditionCompiler = Callable[[str], object]
+"""Compiles a CEL expression. Raises ValueError(message) or ValueError(message, offset) where it cannot."""
+
+
+class Section(BaseModel):
+    """A mapping of the config file: frozen, and every key that it does not know is an error."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+    )
+
+
+class Wrong(ValueError):
+    """A value that cannot be.
+
+    `at` leads from the validated value to the part that is wrong; `offset` counts into a text value;
+    `on_key` blames the key instead of the value.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        at: tuple[str | int, ...] = (),
+        suggestion: str | None = None,
+        offset: int | None = None,
+        on_key: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.at = at
+        self.suggestion = suggestion
+        self.offset = offset
+        self.on_key = on_key
+
+
+@dataclass(slots=True, kw_only=True)
+class LoadContext:
+    """What validators need to know beyond the value at hand. Lives for one load.
+
+    `unit` and the calendar's defaults belong to the limit that is being read.
+    """
+
+    directory: Path
+    environ: Mapping[str, str]
+    names: Mapping[str, Sequence[str]]  # what each section defines, for references to it
+    compile_condition: ConditionCompiler | None = None
+    secrets_required: bool = True
+    timezone: str = "UTC"
+    week_start: str = "monday"
+    unit: Unit | None = None
+    files: set[Path] = field(default_factory=set)  # secret files, read or missing
+
+
+def context(info: ValidationInfo) -> LoadContext:
+    """The load at hand. A section is only ever made by `authz.config.load`."""
+    if not isinstance(info.context, LoadContext):
+        raise RuntimeError("a config is made by authz.config.load or loads")
+    return info.context
+
+
+def nearest(word: str, among: Sequence[str]) -> str | None:
+    """The name that was probably meant."""
+    folded = {name.casefold(): name for name in among}
+    close = get_close_matches(word[:100].casefold(), list(folded), n=1, cutoff=0.6)
+    return folded[close[0]] if close else None
+
+
+def describe(value: object) -> str:
+    """The kind of a YAML value, for a sentence. Never the value."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+    return "a mapping"
+
+
+def shorten(text: str) -> str:
+    """A value of the file, for a message."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def spell(names: Sequence[str]) -> str:
+    return ", ".join(names)

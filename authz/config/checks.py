@@ -1,0 +1,77 @@
+"""Checks that look at the whole config: mistakes that no section can see by itself."""
+
+from collections.abc import Iterator, Mapping
+
+from authz.config.findings import Finding
+from authz.config.model import Config
+from authz.config.network import Address
+from authz.config.secret import Secret
+from authz.config.yaml_source import DataPath
+
+_OURS: tuple[DataPath, ...] = (("decisions", "http"), ("decisions", "grpc"), ("admin", "listen"))
+
+
+def checks(config: Config, *, whole: bool) -> Iterator[Finding]:
+    """Mistakes. `whole` is false where entries with mistakes of their own were left out."""
+    yield from _same_address(config)
+    yield from _same_token(config)
+    if whole:
+        yield from _unproven_gateways(config)
+
+
+def _same_address(config: Config) -> Iterator[Finding]:
+    addresses: list[tuple[DataPath, Address]] = [
+        (_OURS[0], config.decisions.http),
+        (_OURS[1], config.decisions.grpc),
+        (_OURS[2], config.admin.listen),
+    ]
+    for name, gateway in config.gateways.items():
+        for key in ("http", "https"):
+            address = getattr(gateway.listen, key)
+            if address is not None:
+                addresses.append((("gateways", name, "listen", key), address))
+    taken: dict[Address, DataPath] = {}
+    for path, address in addresses:
+        if address.port == 0:
+            continue
+        first = taken.setdefault(address, path)
+        # Two gateways may be on two machines; nobody shares an address with authz itself.
+        if first is not path and (first in _OURS or first[1] == path[1]):
+            yield Finding(path, f"{address} is taken by `{'.'.join(map(str, first))}`")
+
+
+def _tokens(config: Config) -> Iterator[tuple[DataPath, Secret]]:
+    for name, gateway in config.gateways.items():
+        if gateway.token is not None:
+            yield ("gateways", name, "token"), gateway.token
+    if config.admin.token is not None:
+        yield ("admin", "token"), config.admin.token
+    for name, token in config.admin.tokens.items():
+        yield ("admin", "tokens", name), token.secret
+
+
+def _same_token(config: Config) -> Iterator[Finding]:
+    """A token says who presents it, so no two may be equal."""
+    first: dict[str, DataPath] = {}
+    for path, token in _tokens(config):
+        if token.present and first.setdefault(token.reveal(), path) is not path:
+            other = ".".join(map(str, first[token.reveal()]))
+            yield Finding(path, f"this is the same token as `{other}`; each needs its own")
+
+
+def _unproven_gateways(config: Config) -> Iterator[Finding]:
+    """Off loopback a gateway without token or certificate could be anybody (refuse to start)."""
+    listeners: Mapping[str, Address] = {"http": config.decisions.http, "grpc": config.decisions.grpc}
+    for key, address in listeners.items():
+        if address.loopback:
+            continue
+        if not config.gateways:
+            message = f"{address} is not loopback, and no gateway proves itself by `token` or `mtls`"
+            yield Finding(("decisions", key), message)
+        for name, gateway in config.gateways.items():
+            if gateway.token is None and gateway.mtls is None:
+                message = (
+                    f"`{name}` needs `token` or `mtls`: decisions listen on {address}, which is not loopback"
+                )
+                yield Finding(("gateways", name), message, on="key")
+        return

@@ -1,0 +1,138 @@
+"""`models:` what can be asked for, and `backends:` who answers."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+
+from authz.config.amounts import Count
+from authz.config.base import Section, Wrong, describe
+from authz.config.http import Header
+from authz.config.network import Origin
+from authz.config.secret import Secret
+from authz.config.words import ModelRef, Some, Word
+from authz.quota import BadQuota, Unit, parse_amount
+
+
+def _price(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Wrong(f"a price is a number such as 0.40, not {describe(value)}")
+    spelled = format(Decimal(repr(value)), "f") if isinstance(value, float) else value
+    try:
+        return parse_amount(spelled, Unit.COST)
+    except BadQuota:
+        raise Wrong("a price is a number such as 0.40, not below 0, with at most 9 decimals") from None
+
+
+NanoPrice = Annotated[
+    int,
+    PlainValidator(_price),
+    WithJsonSchema({"type": ["number", "string"], "minimum": 0, "pattern": r"^[0-9.]+[kKM]?$"}),
+]
+
+
+class Price(Section):
+    """Prices per million tokens in the currency; held as integers of 1e-9 of it."""
+
+    input: NanoPrice = 0
+    """A million input tokens."""
+
+    cached_input: NanoPrice | None = None
+    """A million input tokens that came from the cache. Left out: as `input`."""
+
+    output: NanoPrice = 0
+    """A million output tokens."""
+
+
+class Access(Section):
+    """Who may use a model when no list names it: any of the roles and, if given, any of the teams."""
+
+    roles: Some[Word] | None = None
+    """Any of these roles."""
+
+    teams: Some[Word] | None = None
+    """Any of these teams."""
+
+    @model_validator(mode="after")
+    def _something(self) -> "Access":
+        if not self.model_fields_set:
+            raise Wrong(
+                "`access` without `roles` or `teams` says nothing; leave it out to let everybody in",
+                on_key=True,
+            )
+        return self
+
+
+class ModelEntry(Section):
+    """One model."""
+
+    context: Count | None = None
+    """Tokens that fit in, input and output together."""
+
+    max_output: Count | None = None
+    """Most tokens that it writes. A request for more is refused."""
+
+    price: Price = Price()
+    """Prices per million tokens."""
+
+    access: Access | None = None
+    """Who may use it when no list names it. Left out: everybody."""
+
+    @field_validator("max_output")
+    @classmethod
+    def _fits(cls, most: int | None, info: ValidationInfo) -> int | None:
+        context = info.data.get("context")
+        if most is not None and context is not None and most > context:
+            raise Wrong(f"`max_output` is more than the context of {context} tokens")
+        return most
+
+
+def _any_or_list(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    if value == "any":
+        return value
+    if isinstance(value, str):
+        raise Wrong("write `any` or a list of models")
+    return handler(value)
+
+
+if TYPE_CHECKING:
+    ServedModels = Literal["any"] | tuple[str, ...]
+else:
+    ServedModels = Annotated[
+        Some[ModelRef], WrapValidator(_any_or_list, json_schema_input_type=Literal["any"] | Some[ModelRef])
+    ]
+
+
+class BackendEntry(Section):
+    """A model server behind the gateway."""
+
+    url: Origin
+    """Scheme, host and port."""
+
+    models: ServedModels
+    """The models that it serves under these very names, or `any`."""
+
+    bearer: Secret | None = None
+    """Its own key. The client's never reaches it."""
+
+    header: Header = "authorization"
+    """The header that carries the key: `authorization` as `Bearer KEY`, any other bare."""
+
+    @field_validator("bearer")
+    @classmethod
+    def _one_line(cls, bearer: Secret | None) -> Secret | None:
+        if (
+            bearer is not None
+            and bearer.present
+            and not (bearer.reveal().isascii() and bearer.reveal().isprintable())
+        ):
+            raise Wrong("the key is not one line of printable ASCII, so no header can carry it")
+        return bearer

@@ -1,0 +1,131 @@
+"""`routes:` which requests are let in, by whom and how much. What matches no route is refused."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, ValidationInfo, WithJsonSchema, WrapValidator, model_validator
+from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+
+from authz.config.base import Section, Wrong, context
+from authz.config.http import Header, Method, PathPattern
+from authz.config.network import Host
+from authz.config.words import AuthenticatorRef, LimitRef, ModelRef, Name, Some, Word
+
+
+class Match(Section):
+    """What a request must be. Every part that is given must hold; the first route that matches counts."""
+
+    api: Some[Literal["openai", "anthropic"]] | None = None
+    """API families: their methods and paths."""
+
+    methods: Some[Method] | None = None
+    """Any of these methods."""
+
+    paths: Some[PathPattern] | None = None
+    """Any of these paths: `/v1/x` exactly, `/v1/*` whatever lies below, `/v1/{id}/x` with any one segment."""
+
+    hosts: Some[Host] | None = None
+    """Any of these hosts; `*.example.com` stands for one label more."""
+
+    headers: Mapping[Header, Word] = {}
+    """Headers with exactly this value; `*` for any value."""
+
+    @model_validator(mode="after")
+    def _something(self) -> "Match":
+        if self.api is None and self.paths is None:
+            raise Wrong("a route needs `api` or `paths`; write `paths: [/*]` for every path", on_key=True)
+        return self
+
+
+class Authenticate(Section):
+    """Who must vouch for the caller: one of the two."""
+
+    any_of: Some[AuthenticatorRef] | None = None
+    """One of these authenticators is enough."""
+
+    all_of: Some[AuthenticatorRef] | None = None
+    """All of these authenticators must agree."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.any_of or self.all_of or ()
+
+    @model_validator(mode="after")
+    def _one(self) -> "Authenticate":
+        if len(self.model_fields_set) != 1:
+            raise Wrong("exactly one of `any_of` and `all_of` is wanted", on_key=True)
+        return self
+
+
+def _choice(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, str):
+        if value in {"allowed", "any"}:
+            return value
+        raise Wrong("write `allowed`, `any` or a list of models")
+    return handler(value)
+
+
+if TYPE_CHECKING:
+    ModelChoice = Literal["allowed", "any"] | tuple[str, ...]
+else:
+    ModelChoice = Annotated[
+        Some[ModelRef],
+        WrapValidator(_choice, json_schema_input_type=Literal["allowed", "any"] | Some[ModelRef]),
+    ]
+
+
+def _condition(text: str, info: ValidationInfo) -> str:
+    if not text.strip():
+        raise Wrong("the condition is empty")
+    compiler = context(info).compile_condition
+    if compiler is not None:
+        try:
+            compiler(text)
+        except ValueError as error:
+            offset = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else None
+            raise Wrong(str(error.args[0] if error.args else error), offset=offset) from None
+    return text
+
+
+Condition = Annotated[str, AfterValidator(_condition), WithJsonSchema({"type": "string", "minLength": 1})]
+
+
+class AuthorizeEntry(Section):
+    """One rule: exactly one of the four."""
+
+    models: ModelChoice | None = None
+    """`allowed`: those of the caller's own list. `any`: every configured one. A list: these alone."""
+
+    scopes: Some[Word] | None = None
+    """The caller has all of these scopes."""
+
+    roles: Some[Word] | None = None
+    """The caller has any of these roles."""
+
+    when: Condition | None = None
+    """A CEL expression that must be true."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "AuthorizeEntry":
+        if len(self.model_fields_set) != 1:
+            raise Wrong("each entry is exactly one of `models`, `scopes`, `roles` and `when`")
+        return self
+
+
+class RouteEntry(Section):
+    """One route."""
+
+    name: Name
+    """Its name, in logs, metrics and decisions."""
+
+    match: Match
+    """What a request must be."""
+
+    authenticate: Authenticate
+    """Who must vouch for the caller."""
+
+    authorize: Some[AuthorizeEntry]
+    """What the caller must be allowed; all entries must agree."""
+
+    limits: tuple[LimitRef, ...] = ()
+    """Limits that apply, beside those of the key, its user and its team."""

@@ -1,0 +1,116 @@
+"""What a valid config may not mean: worth a look, no reason to refuse."""
+
+from collections.abc import Iterator
+
+from authz.config.admin import AdminToken
+from authz.config.authenticators import JwtAuthenticator
+from authz.config.findings import Finding
+from authz.config.model import Config
+from authz.config.secret import Secret
+from authz.config.shape import walk
+from authz.config.store import Store
+from authz.config.yaml_source import DataPath
+from authz.quota import Algorithm
+
+SHORTEST_TOKEN = 16
+_CONTAINER_SECRETS = (
+    "file /run/secrets/"  # container runtimes mount these readable by all, into one container
+)
+
+
+def warnings(config: Config) -> Iterator[Finding]:
+    """In no order."""
+    yield from _secrets(config)
+    yield from _unused(config)
+    yield from _shadowed_routes(config)
+    yield from _loose_tokens(config)
+    yield from _served_twice(config)
+    yield from _idle_keys(config)
+
+
+def _secrets(config: Config) -> Iterator[Finding]:
+    for path, value in walk(config):
+        secret = value.secret if isinstance(value, AdminToken | Store) else value
+        if not isinstance(secret, Secret) or not secret.present:
+            continue
+        if secret.origin == "literal":
+            yield Finding(
+                path, "a secret stands in the file itself; write {env: NAME} or {file: PATH} instead"
+            )
+        elif (
+            secret.mode is not None
+            and secret.mode & 0o077
+            and not secret.origin.startswith(_CONTAINER_SECRETS)
+        ):
+            yield Finding(path, f"others can read the secret's file (mode {secret.mode:04o}); chmod 600 it")
+        is_token = path[-1] == "token" or isinstance(value, AdminToken)
+        if is_token and len(secret.reveal()) < SHORTEST_TOKEN:
+            yield Finding(
+                path,
+                f"a token of less than {SHORTEST_TOKEN} characters; `openssl rand -hex 32` makes a better one",
+            )
+
+
+def _unused(config: Config) -> Iterator[Finding]:
+    limits = {name for route in config.routes for name in route.limits}
+    authenticators = {name for route in config.routes for name in route.authenticate.names}
+    for name in config.limits.keys() - limits:
+        yield Finding(("limits", name), f"no route uses the limit `{name}`", on="key")
+    for name in config.authenticators.keys() - authenticators:
+        yield Finding(("authenticators", name), f"no route uses the authenticator `{name}`", on="key")
+    if not config.routes:
+        yield Finding((), "there are no routes, so every request is refused")
+
+
+def _shadowed_routes(config: Config) -> Iterator[Finding]:
+    for index, route in enumerate(config.routes):
+        for earlier in config.routes[:index]:
+            if earlier.match == route.match:
+                message = f"never reached: the route `{earlier.name}` matches the very same requests first"
+                yield Finding(("routes", index, "match"), message, on="key")
+                break
+
+
+def _loose_tokens(config: Config) -> Iterator[Finding]:
+    for name, entry in config.authenticators.items():
+        if not isinstance(entry, JwtAuthenticator):
+            continue
+        path: DataPath = ("authenticators", name)
+        if entry.sign_key is None:
+            for key, said in (("issuers", entry.issuers), ("audiences", entry.audiences)):
+                if said is None:
+                    message = (
+                        f"without `{key}` any token that the provider signs is accepted, whatever it is for"
+                    )
+                    yield Finding(path, message, on="key")
+        for key, url in (("discovery", entry.discovery), ("jwks_url", entry.jwks_url)):
+            if url is not None and url.startswith("http:"):
+                yield Finding((*path, key), "over plain http anybody on the way can replace the signing keys")
+
+
+def _served_twice(config: Config) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for name, backend in config.backends.items():
+        for model in config.models if backend.models == "any" else backend.models:
+            if first.setdefault(model, name) != name:
+                message = f"`{model}` is served by `{first[model]}`, which comes first"
+                yield Finding(("backends", name, "models"), message)
+    if config.backends and not any(backend.models == "any" for backend in config.backends.values()):
+        for model in config.models.keys() - first.keys():
+            yield Finding(("models", model), f"no backend serves `{model}`", on="key")
+
+
+def _idle_keys(config: Config) -> Iterator[Finding]:
+    for name, limit in config.limits.items():
+        for key in ("timezone", "week_start"):
+            if getattr(limit, key) is not None and limit.window.algorithm is not Algorithm.CALENDAR:
+                yield Finding(
+                    ("limits", name, key),
+                    f"`{key}` has no effect: this window is not day, week or month",
+                    on="key",
+                )
+    for name, gateway in config.gateways.items():
+        if gateway.tls is not None and gateway.listen.https is None:
+            yield Finding(
+                ("gateways", name, "tls"), "`tls` has no effect without `listen: {https: ...}`", on="key"
+            )
