@@ -159,10 +159,15 @@ class Decider:
         query, cookie_set, cookie_gone = upstream.strip_credentials(
             request, target.query, taken.credential_params, taken.credential_cookies
         )
-        remove = (*taken.remove, *absent, *cookie_gone)
-        if backend is not None and backend.authorization is not None and request.gateway.proven:
-            present.append(("authorization", backend.authorization.value))
-            remove = tuple(name for name in remove if name != "authorization")
+        remove: tuple[str, ...] = (*taken.remove, *absent, *cookie_gone)
+        present += subject.headers
+        if backend is not None and backend.credential is not None and request.gateway.proven:
+            credential = backend.credential
+            present.append((credential.header, credential.value))
+        if len(present) > len(upstream.IDENTITY) - len(absent) + 1:
+            # A gateway may remove after it sets: no name may be in both lists.
+            kept = {name for name, _ in present}
+            remove = tuple(name for name in remove if name not in kept)
         limits = states(planned, outcome)
         client: tuple[Header, ...] = (("x-request-id", request.request_id),)
         if self.rules.rate_headers:
@@ -174,7 +179,7 @@ class Decider:
             model=known.model,
             backend=backend.name if backend is not None else None,
             reservation=reservation,
-            upstream=(*present, *subject.headers, *cookie_set),
+            upstream=(*present, *cookie_set),
             remove=remove,
             client=client,
             query=query,

@@ -25,7 +25,7 @@ def open_models(rules: Rules, taken: Route, request: Request, target: Target, su
 
     Where no route reads a model from a body, the listing route's own rules decide.
     """
-    inference = [r for r in rules.routes if r.reads_body and subject.authenticator in r.authenticate.names]
+    inference = [r for r in rules.routes if r.reads_body and subject.authenticator in r.authenticators]
     candidates = inference or [taken]
     return [
         model

@@ -121,6 +121,7 @@ class Route(Struct, frozen=True, kw_only=True):
     needs_model: bool  # a rule or a limit looks at the model
     reads_body: bool  # an API family's route: the body must be valid JSON
     challenge: str  # WWW-Authenticate of its 401
+    authenticators: frozenset[str] = frozenset()  # their names
     remove: tuple[str, ...] = ()  # request headers that never go upstream: every slot of a credential
     credential_params: frozenset[str] = frozenset()
     credential_cookies: frozenset[str] = frozenset()

@@ -16,21 +16,22 @@ IDENTITY = ("user", "team", "key", "model", "reservation", "request-id")
 _SAFE = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) != "%") + " "
 
 
-class Backend(Struct, frozen=True, kw_only=True):
-    """A model server. `authorization` is the header value it wants, kept out of every repr."""
-
-    name: str
-    models: frozenset[str]  # empty: any
-    authorization: "Credential | None" = None
-
-
 class Credential(Struct, frozen=True):
-    """An upstream Authorization value."""
+    """The header by which we prove ourselves to a backend; its value is in no repr."""
 
+    header: str  # lower case
     value: str
 
     def __repr__(self) -> str:
-        return "Credential(...)"
+        return f"Credential({self.header})"
+
+
+class Backend(Struct, frozen=True, kw_only=True):
+    """A model server."""
+
+    name: str
+    models: frozenset[str] | None  # None: any
+    credential: Credential | None = None
 
 
 def header_value(text: str) -> str:
@@ -39,9 +40,9 @@ def header_value(text: str) -> str:
 
 
 def choose(backends: tuple[Backend, ...], model: str | None) -> Backend | None:
-    """The first backend that serves the model."""
+    """The first backend that serves the model; a request that names none goes to the only one there is."""
     for backend in backends:
-        if not backend.models or (model is not None and model in backend.models):
+        if backend.models is None or model in backend.models:
             return backend
     return backends[0] if model is None and len(backends) == 1 else None
 

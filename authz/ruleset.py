@@ -1,0 +1,221 @@
+"""From the configuration to the rules that `decide` goes by: everything compiled once, nothing looked up later."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from authz.authenticate.api_key import ApiKeyAuthenticator
+from authz.authenticate.combine import AllOf, AnyOf, asserted_headers, challenge, credential_slots
+from authz.authenticate.jwt import JwtAuthenticator
+from authz.authenticate.jwt_settings import JwtSettings
+from authz.authenticate.network import NetworkAuthenticator
+from authz.authenticate.presented import Slot
+from authz.authenticate.protocol import Authenticator
+from authz.authorize import HasRoles, HasScopes, ModelsAllowed, ModelsAny, ModelsListed, Rule
+from authz.authorize.conditions import compile_condition
+from authz.catalog import Catalog
+from authz.config import authenticators as configured
+from authz.config.limits import LimitEntry
+from authz.config.load import Loaded
+from authz.config.model import Config
+from authz.config.models import BackendEntry, ModelEntry
+from authz.config.routes import AuthorizeEntry, RouteEntry
+from authz.limit.policy import Override, Policy, When
+from authz.route import Match, PathPattern, Route
+from authz.rules import Rules
+from authz.store.protocols import Clock, Directory
+from authz.store.records import Access, Model, Price
+from authz.upstream import CREDENTIAL_HEADERS, Backend, Credential
+
+
+class NotInThisVersion(Exception):
+    """The configuration asks for something that this release cannot do yet. Says what."""
+
+
+class Authenticators:
+    """The authenticators of one configuration, by name.
+
+    One that a reload leaves as it was keeps living, with the keys it fetched and
+    the tokens it verified.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        directory: Directory,
+        clock: Clock,
+        before: "Authenticators | None" = None,
+    ) -> None:
+        self._jwt: dict[JwtSettings, JwtAuthenticator] = {}
+        self._by_name: dict[str, Authenticator] = {}
+        for name, entry in config.authenticators.items():
+            self._by_name[name] = self._build(name, entry, directory, clock, before)
+
+    def _build(
+        self,
+        name: str,
+        entry: configured.AuthenticatorEntry,
+        directory: Directory,
+        clock: Clock,
+        before: "Authenticators | None",
+    ) -> Authenticator:
+        match entry:
+            case configured.ApiKeyAuthenticator():
+                if entry.act_for is not None:
+                    raise NotInThisVersion(f"authenticators.{name}: `act_for` is not in this version; remove it")
+                return ApiKeyAuthenticator(name, [Slot("header", header) for header in entry.headers], directory, clock)
+            case configured.JwtAuthenticator():
+                settings = jwt_settings(name, entry)
+                known = before._jwt.get(settings) if before is not None else None
+                self._jwt[settings] = known or JwtAuthenticator(settings, directory, clock)
+                return self._jwt[settings]
+            case configured.NetworkAuthenticator():
+                return NetworkAuthenticator(name, [str(network) for network in entry.allow])
+        raise NotInThisVersion(f"authenticators.{name}: the type `{entry.type}` is not in this version; remove it")
+
+    def __getitem__(self, name: str) -> Authenticator:
+        return self._by_name[name]
+
+    def start(self) -> None:
+        """Begin to keep the published keys fresh. Needs a running loop; harmless when begun already."""
+        for authenticator in self._jwt.values():
+            authenticator.start()
+
+    async def close(self, keep: "Authenticators | None" = None) -> None:
+        """Stop those that `keep` does not use any more."""
+        kept = set() if keep is None else {id(authenticator) for authenticator in keep._jwt.values()}
+        for authenticator in self._jwt.values():
+            if id(authenticator) not in kept:
+                await authenticator.close()
+
+
+def jwt_settings(name: str, entry: configured.JwtAuthenticator) -> JwtSettings:
+    """How the tokens of one `type: jwt` entry are judged."""
+    subject = entry.subject
+    return JwtSettings(
+        name=name,
+        algorithms=frozenset(entry.algorithms),
+        issuers=frozenset(entry.issuers or ()),
+        audiences=frozenset(entry.audiences or ()),
+        sign_key=entry.signing_key() if entry.sign_key is not None else None,
+        jwks_url=entry.jwks_url,
+        discovery=entry.discovery,
+        token_from=tuple(Slot(source.kind, source.name) for source in entry.token_from),
+        leeway_ms=entry.leeway,
+        user=tuple(subject.user),
+        email=tuple(subject.email or ()),
+        teams=tuple(subject.teams or ()),
+        roles=tuple(subject.roles or ()),
+        scopes=tuple(subject.scopes),
+        models=tuple(subject.models or ()),
+        claim_headers=tuple(entry.claim_headers.items()),
+        map_users=entry.map_users,
+    )
+
+
+def build_rules(loaded: Loaded, authenticators: Authenticators, directory: Directory) -> Rules:
+    """The rules of a valid configuration. Raises NotInThisVersion."""
+    config = loaded.config
+    policies = {name: _policy(name, entry) for name, entry in config.limits.items()}
+    return Rules(
+        digest=loaded.digest,
+        routes=tuple(_route(entry, authenticators, policies) for entry in config.routes),
+        catalog=Catalog({name: _model(name, entry) for name, entry in config.models.items()}, directory),
+        backends=tuple(_backend(name, entry) for name, entry in config.backends.items()),
+        rate_headers=config.rate_headers == "always",
+    )
+
+
+def _model(name: str, entry: ModelEntry) -> Model:
+    access, price = entry.access, entry.price
+    return Model(
+        name=name,
+        context=entry.context,
+        max_output=entry.max_output,
+        price=Price(input=price.input, cached_input=price.cached_input, output=price.output),
+        access=Access(
+            roles=frozenset((access.roles if access is not None else None) or ()),
+            teams=frozenset((access.teams if access is not None else None) or ()),
+        ),
+    )
+
+
+def _backend(name: str, entry: BackendEntry) -> Backend:
+    credential = None
+    if entry.bearer is not None:
+        key = entry.bearer.reveal()
+        credential = Credential(entry.header, f"Bearer {key}" if entry.header == "authorization" else key)
+    return Backend(
+        name=name,
+        models=None if entry.models == "any" else frozenset(entry.models),
+        credential=credential,
+    )
+
+
+def _policy(name: str, entry: LimitEntry) -> Policy:
+    when = entry.when
+    return Policy(
+        name=name,
+        quota=entry.value,
+        partition_by=entry.partition_by,
+        when=None
+        if when is None
+        else When(
+            models=frozenset(when.models or ()),
+            methods=frozenset(when.methods or ()),
+            paths=frozenset(when.paths or ()),
+            roles=frozenset(when.roles or ()),
+            teams=frozenset(when.teams or ()),
+            users=frozenset(when.users or ()),
+        ),
+        overrides=tuple(Override(override.partition, override.quota) for override in entry.overrides),
+        shadow=entry.mode == "shadow",
+        shadow_amount=entry.shadow.quota if entry.shadow is not None else None,
+        on_store_failure=entry.on_store_failure,
+    )
+
+
+def _rules_of(entries: Iterable[AuthorizeEntry]) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    for entry in entries:
+        if entry.models == "allowed":
+            rules.append(ModelsAllowed())
+        elif entry.models == "any":
+            rules.append(ModelsAny())
+        elif entry.models is not None:
+            rules.append(ModelsListed(frozenset(entry.models)))
+        if entry.scopes is not None:
+            rules.append(HasScopes(frozenset(entry.scopes)))
+        if entry.roles is not None:
+            rules.append(HasRoles(frozenset(entry.roles)))
+        if entry.when is not None:
+            rules.append(compile_condition(entry.when))
+    return tuple(rules)
+
+
+def _route(entry: RouteEntry, authenticators: Authenticators, policies: Mapping[str, Policy]) -> Route:
+    match, names = entry.match, entry.authenticate.names
+    chosen: Sequence[Authenticator] = [authenticators[name] for name in names]
+    combined = AnyOf(chosen) if entry.authenticate.any_of is not None else AllOf(chosen)
+    slots = credential_slots(combined)
+    rules = _rules_of(entry.authorize)
+    limits = tuple(policies[name] for name in entry.limits)
+    headers = [slot.name for slot in slots if slot.kind == "header"]
+    return Route(
+        name=entry.name,
+        match=Match(
+            methods=frozenset(match.methods or ()),
+            paths=tuple(PathPattern.parse(path) for path in match.paths or ()),
+            families=tuple(match.api or ()),
+            hosts=frozenset(match.hosts or ()),
+            headers=tuple((name, None if value == "*" else value) for name, value in match.headers.items()),
+        ),
+        authenticate=combined,
+        authorize=rules,
+        policies=limits,
+        needs_model=any(rule.needs_model for rule in rules) or any(policy.needs_model for policy in limits),
+        reads_body=match.api is not None,
+        challenge=challenge(combined),
+        authenticators=frozenset(names),
+        remove=tuple(dict.fromkeys([*CREDENTIAL_HEADERS, *headers, *sorted(asserted_headers(combined))])),
+        credential_params=frozenset(slot.name for slot in slots if slot.kind == "query"),
+        credential_cookies=frozenset(slot.name for slot in slots if slot.kind == "cookie"),
+    )
