@@ -45,7 +45,9 @@ def rate_headers(limits: Sequence[LimitState], *, wait_ms: int | None = None) ->
         if state.shadow:
             continue
         unit = state.unit
-        described, head, tail = _static(state.policy, unit, state.quota, state.window_seconds, state.partition)
+        described, head, tail = _static(
+            state.policy, unit, state.quota, state.window_seconds, state.partition
+        )
         policies.append(described)
         remaining = state.remaining
         if remaining < 0:
@@ -99,7 +101,7 @@ def quote_name(policy: str) -> str:
 
 
 def spell_reset(seconds: float) -> str:
-    """As OpenAI spells it: `120ms`, `1s`, `6m0s`, `24h0m0s`. Rounded up, so that a client never comes too early."""
+    """As OpenAI spells it: `120ms`, `1s`, `6m0s`, `24h0m0s`. Rounded up."""
     if seconds <= 0:
         return "0s"
     if seconds < 1:

@@ -6,6 +6,8 @@ https://asgi.readthedocs.io/en/latest/specs/www.html
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from authz.transport.address import UNIX, UNKNOWN
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -15,11 +17,20 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 RAW_TARGET = "authz.target"  # scope key: the request target as it was on the wire (bytes)
 
 
-class TooLarge(Exception):  # noqa: N818
+def peer_of(scope: Scope) -> str:
+    """The peer's address. Only a socket without ports is a unix socket; a TCP peer that left is nobody."""
+    client = scope.get("client")
+    if client is not None:
+        return str(client[0])
+    server = scope.get("server")
+    return UNIX if server is not None and server[1] is None else UNKNOWN
+
+
+class TooLarge(Exception):
     """The body exceeds what we read."""
 
 
-class Gone(Exception):  # noqa: N818
+class Gone(Exception):
     """The peer went away while it was sending."""
 
 

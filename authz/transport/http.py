@@ -6,7 +6,6 @@ from authz.decision import Allow, Deny
 from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import BodyState, Gateway, GatewayKind, Request
-from authz.transport.address import UNIX, UNKNOWN
 from authz.transport.asgi import (
     RAW_TARGET,
     Gone,
@@ -14,6 +13,7 @@ from authz.transport.asgi import (
     Scope,
     Send,
     TooLarge,
+    peer_of,
     read_body,
     respond,
     respond_json,
@@ -129,7 +129,7 @@ class HttpTransport:
     def _identify(self, kind: GatewayKind | None, fields: Fields, scope: Scope) -> Gateway | None:
         if GATEWAY_TOKEN in fields.repeated:
             return None
-        return self.gateways.identify(kind, fields.gateway.get(GATEWAY_TOKEN), _peer(scope))
+        return self.gateways.identify(kind, fields.gateway.get(GATEWAY_TOKEN), peer_of(scope))
 
     def _refuse_unread(self, gateway: Gateway | None, request_id: str) -> Deny:
         """Refuse before the body is read; the connection cannot be used again."""
@@ -150,15 +150,6 @@ def _target(scope: Scope) -> str:
         query: bytes = scope["query_string"]
         sent = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
     return str(sent, "latin-1")
-
-
-def _peer(scope: Scope) -> str:
-    """The peer's address. Only a socket without ports is a unix socket; a TCP peer that left is nobody."""
-    client = scope.get("client")
-    if client is not None:
-        return str(client[0])
-    server = scope.get("server")
-    return UNIX if server is not None and server[1] is None else UNKNOWN
 
 
 def _listing_request(call: Call) -> Request | Refusal:

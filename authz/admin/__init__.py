@@ -1,0 +1,1 @@
+"""The operator's side: metrics, health and the admin API."""

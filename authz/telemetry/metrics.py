@@ -1,0 +1,120 @@
+"""Prometheus metrics, counted in plain integers and turned into samples when somebody asks.
+
+Everything is counted on the loop's thread, so no lock is taken on the path of
+a decision. Labels come from the configuration and from our own enums only: no
+client can make up a new one.
+"""
+
+import platform
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from authz.reason import Reason
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.5,
+    2.0,
+)  # seconds
+
+
+class _Durations:
+    """A histogram of one gateway. The last bucket holds what is longer than every bound."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+
+class Metrics:
+    """Everything that is counted. Also a prometheus_client collector."""
+
+    def __init__(self, *, version: str, config: Callable[[], str] = lambda: "") -> None:
+        """`config` gives the digest of the configuration in force."""
+        self._version = version
+        self._config = config
+        self._decisions: dict[tuple[str, str, str], int] = {}
+        self._durations: dict[str, _Durations] = {}
+        self._store_errors: dict[str, int] = {}
+        self._reloads = {"applied": 0, "rejected": 0}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def decided(self, gateway: str, route: str, reason: Reason, seconds: float) -> None:
+        """Count one answer. `route` is empty where none was found."""
+        # The plain string: hashing an enum member costs more than all the rest.
+        key = (gateway, route, reason._value_)
+        decisions = self._decisions
+        decisions[key] = decisions.get(key, 0) + 1
+        durations = self._durations.get(gateway)
+        if durations is None:
+            durations = self._durations[gateway] = _Durations()
+        durations.counts[bisect_left(BUCKETS, seconds)] += 1
+        durations.total += seconds
+
+    def store_failed(self, operation: str) -> None:
+        """Count one call that the store did not answer; `operation` is one of a few fixed words."""
+        self._store_errors[operation] = self._store_errors.get(operation, 0) + 1
+
+    def reloaded(self, *, applied: bool) -> None:
+        """Count one attempt to load a changed configuration."""
+        self._reloads["applied" if applied else "rejected"] += 1
+
+    def render(self) -> bytes:
+        """The text format (CONTENT_TYPE)."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus_client."""
+        decisions = CounterMetricFamily(
+            "authz_decisions",
+            "Decisions by gateway, route and reason.",
+            labels=["gateway", "route", "reason"],
+        )
+        for labels, count in self._decisions.items():
+            decisions.add_metric(labels, count)
+        yield decisions
+        seconds = HistogramMetricFamily(
+            "authz_decision_seconds", "Time spent on a decision, by gateway.", labels=["gateway"]
+        )
+        bounds = [*map(str, BUCKETS), "+Inf"]
+        for gateway, durations in self._durations.items():
+            cumulated = list(zip(bounds, accumulate(durations.counts), strict=True))
+            seconds.add_metric([gateway], buckets=cumulated, sum_value=durations.total)
+        yield seconds
+        errors = CounterMetricFamily(
+            "authz_store_errors", "Calls that the store did not answer.", labels=["operation"]
+        )
+        for operation, count in self._store_errors.items():
+            errors.add_metric([operation], count)
+        yield errors
+        reloads = CounterMetricFamily(
+            "authz_config_reloads", "Attempts to load a changed config.", labels=["result"]
+        )
+        for result, count in self._reloads.items():
+            reloads.add_metric([result], count)
+        yield reloads
+        info = GaugeMetricFamily(
+            "authz_build_info", "What is running; always 1.", labels=["version", "python", "config"]
+        )
+        info.add_metric([self._version, platform.python_version(), self._config()], 1)
+        yield info

@@ -1,0 +1,54 @@
+"""HTTP/1.1 on the wire: uvicorn's httptools protocol, bounded and answering in JSON.
+
+It also keeps the request target as it was sent, which ASGI alone loses.
+"""
+
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from authz.transport.asgi import RAW_TARGET
+
+LARGEST_HEAD = 128 * 1024  # bytes of request line and headers; the gateways in front allow less
+
+_RESPONSE = (
+    b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
+    b"connection: close\r\ncontent-length: %d\r\n\r\n%s"
+)
+_ERROR = b'{"error":{"message":"%s","type":"invalid_request_error","code":"invalid_header","param":null}}'
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection of a gateway."""
+
+    _in_head = False
+    _head = 0  # bytes received of a head that is not complete
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._in_head:
+            self._head = 0
+            return
+        self._head += len(data)
+        if self._head > LARGEST_HEAD and not self.transport.is_closing():
+            self._reject(431, b"Request Header Fields Too Large", b"The request headers are too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._in_head = False
+        cast(dict[str, Any], self.scope)[RAW_TARGET] = self.url
+
+    def send_400_response(self, msg: str) -> None:
+        self._reject(400, b"Bad Request", b"The HTTP request is malformed.")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """A WebSocket's auth call carries Upgrade too and is answered as any other: nothing to warn of."""
+
+    def _reject(self, status: int, phrase: bytes, message: bytes) -> None:
+        body = _ERROR % message
+        self.transport.write(_RESPONSE % (status, phrase, len(body), body))
+        self.transport.close()

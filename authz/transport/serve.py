@@ -1,0 +1,129 @@
+"""Starts and stops the servers inside a loop that already runs. Signals are the caller's business."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import uvicorn
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from authz.transport import access_log, ext_authz
+from authz.transport.access_log import AccessLog
+from authz.transport.asgi import App
+from authz.transport.body import MAX_BODY
+from authz.transport.ext_authz import ExtAuthz
+from authz.transport.listen import Address, CannotListen, bind, parse_listen
+from authz.transport.protocol import BoundedProtocol
+
+STOP_WITHIN = 1.0  # seconds for what is under way; stopping as a whole stays below two
+
+# Gateways keep connections and close them by their own rule. Were ours the shorter one, a request
+# could meet a connection that we are just closing.
+_KEEP_ALIVE = 3700
+_MOST_CALLS = 10_000
+_HEADROOM = 1024 * 1024  # of a CheckRequest beside its body
+_METADATA = 64 * 1024  # bytes
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its hands on the process's signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """An ASGI application on one address."""
+
+    def __init__(self, server: _Server, task: asyncio.Task[None], address: Address) -> None:
+        self.address = address
+        self._server = server
+        self._task = task
+
+    async def stop(self) -> None:
+        """Accept nothing more, let what is under way finish, then close."""
+        self._server.should_exit = True
+        await self._task
+
+
+async def start_http(app: App, listen: str) -> HttpServer:
+    """Serve an application. Raises AddressInUse, CannotListen or ValueError (not an address)."""
+    address = parse_listen(listen)
+    bound = bind(address)
+    if not address.path:
+        address = Address(address.host, bound.getsockname()[1])
+    config = uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=STOP_WITHIN,  # type: ignore[arg-type]
+    )
+    server = _Server(config)
+    task = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]), name=f"http {address}")
+    while not server.started:
+        if task.done():
+            bound.close()
+            task.result()
+            raise CannotListen(f"The HTTP server on {address} stopped at once.")
+        await asyncio.sleep(0)
+    return HttpServer(server, task, address)
+
+
+class GrpcServer:
+    """Check, the access log, health and reflection on one address."""
+
+    def __init__(
+        self, server: aio.Server, log: AccessLog, checks: health.aio.HealthServicer, address: Address
+    ) -> None:
+        self.address = address
+        self._server = server
+        self._log = log
+        self._health = checks
+
+    async def drain(self) -> None:
+        """Tell the gateways to go elsewhere (NOT_SERVING). Still answers."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self) -> None:
+        """Accept nothing more, let what is under way finish, then close."""
+        await self.drain()
+        self._log.drain()
+        await self._server.stop(STOP_WITHIN)
+
+
+async def start_grpc(check: ExtAuthz, log: AccessLog, listen: str, *, max_body: int = MAX_BODY) -> GrpcServer:
+    """Serve Envoy's gRPC services. Raises AddressInUse, CannotListen or ValueError (not an address)."""
+    address = parse_listen(listen)
+    bind(address).close()  # grpcio hides why it cannot bind; this tells
+    server = aio.server(
+        options=(
+            ("grpc.so_reuseport", 0),  # else a second authz would share the port unnoticed
+            ("grpc.max_receive_message_length", max_body + _HEADROOM),
+            ("grpc.max_metadata_size", _METADATA),
+        ),
+        maximum_concurrent_rpcs=_MOST_CALLS,
+    )
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    server.add_generic_rpc_handlers((check.handler(), log.handler()))
+    names = (ext_authz.SERVICE, access_log.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_insecure_port(str(address))
+    except RuntimeError as error:
+        raise CannotListen(f"Cannot listen on {address}: {error}") from error
+    await server.start()
+    for name in ("", ext_authz.SERVICE, access_log.SERVICE):
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return GrpcServer(server, log, checks, address if address.path else Address(address.host, port))
