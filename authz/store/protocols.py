@@ -22,6 +22,10 @@ class StoreUnavailable(Exception):
     """The store did not answer in time or cannot be used. Says what to do next."""
 
 
+class StoreUnusable(StoreUnavailable):
+    """The store cannot be opened as it is: missing, unreadable, corrupt, in use, or of a newer version."""
+
+
 class Kind(IntEnum):
     """The counter of a hold."""
 
@@ -35,7 +39,8 @@ class Kind(IntEnum):
 class Hold(Struct, frozen=True, array_like=True):
     """One policy's share of a reservation.
 
-    `key` names the counter (policy and partition, unambiguously). `quota` is
+    `key` names the counter (policy and partition, unambiguously); under another
+    kind or window it is another counter, that begins empty. `quota` is
     the most the window may hold; for GCRA it is the burst, and the level drains
     `rate` units per `window` ms. `bounds` are consecutive calendar starts:
     previous, current, next, after next. A `shadow` hold is charged and reported
@@ -66,6 +71,7 @@ class Reserved(Struct, frozen=True):
 
     levels: tuple[Level, ...]
     replay: bool = False  # the gateway's own retry of the same check: nothing was charged twice
+    over: tuple[int, ...] = ()  # indices of the shadow holds that would have been denied
 
 
 class Exhausted(Struct, frozen=True):
@@ -86,7 +92,12 @@ class Counters(Protocol):
     async def reserve(
         self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int
     ) -> Reserved | Exhausted:
-        """Make every hold, or none."""
+        """Make every hold, or none.
+
+        The same id from the same gateway within 5 s, while unsettled, is its own retry: a replay.
+        Otherwise an id that was used before names a new attempt: it is charged, and cannot be settled.
+        ValueError: two holds share a counter.
+        """
         ...
 
     async def settle(self, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> bool:
@@ -128,6 +139,10 @@ class NotFound(Exception):
     """No record of that name."""
 
 
+class InUse(Exception):
+    """Other records still refer to it: without it they would allow more than before."""
+
+
 class Registry(Protocol):
     """Changes to the records: durable before they return. Synchronous: for a command or a worker thread."""
 
@@ -137,17 +152,25 @@ class Registry(Protocol):
     def find_key(self, id_or_display: str) -> Key: ...
     def put_user(self, user: User, *, new: bool = False) -> None: ...
     def users(self) -> Sequence[User]: ...
-    def remove_user(self, name: str) -> None: ...
+    def remove_user(self, name: str) -> None:
+        """Revokes the user's keys too."""
+        ...
+
     def put_team(self, team: Team, *, new: bool = False) -> None: ...
     def teams(self) -> Sequence[Team]: ...
-    def remove_team(self, name: str) -> None: ...
+    def remove_team(self, name: str) -> None:
+        """Raises InUse while a key or user belongs to it."""
+        ...
+
     def put_model(self, model: Model, *, new: bool = False) -> None: ...
     def models(self) -> Sequence[Model]: ...
     def remove_model(self, name: str) -> None: ...
     def add_adjustment(self, adjustment: Adjustment) -> None: ...
     def adjustments(self) -> Sequence[Adjustment]: ...
     def remove_adjustment(self, id: str) -> None: ...
-    def counter_levels(self, prefix: str = "") -> Mapping[str, bytes]: ...
+    def counter_levels(self, prefix: str = "") -> Mapping[str, bytes]:
+        """Counters by key, for `authz.store.levels.level_of`; of a running service at most 0.5 s old."""
+        ...
 
 
 class Denials(Protocol):

@@ -82,7 +82,7 @@ class Adjustment(Struct, frozen=True, kw_only=True):
 
 
 class Denial(Struct, frozen=True, kw_only=True):
-    """One refused request, or a flood of identical ones (`count` of them between `first_at` and `last_at`)."""
+    """One refused request, or a flood of identical ones (`count` of them between `at` and `last_at`)."""
 
     id: str  # the request id that the client saw
     at: int
@@ -101,3 +101,4 @@ class Denial(Struct, frozen=True, kw_only=True):
     model: str = ""
     ip: str = ""
     limits: tuple[dict[str, str | int | float | bool], ...] = ()  # every limit's figures
+    also: tuple[str, ...] = ()  # the latest other request ids of a flood

@@ -1,0 +1,1 @@
+"""What is remembered: records, counters, refusals. `open.py` opens a store by its URL."""

@@ -1,0 +1,1 @@
+"""The embedded store on disk: SQLite in WAL mode, and the counters' journal beside it."""

@@ -1,0 +1,65 @@
+"""Group commit: what the service has to write, in one transaction."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from authz.quota import MAX_AMOUNT
+from authz.store.counting import State, spent_at
+from authz.store.engine import GRACE
+from authz.store.floods import Row
+from authz.store.levels import encode_state
+from authz.store.reservations import Reservation, encode
+from authz.store.sqlite import denials
+from authz.store.sqlite.database import Database
+from authz.store.sqlite.directory import NOTES_KEPT
+
+
+class Batch(Struct, frozen=True):
+    """What was gathered on the event loop since the last commit. Everything in it is immutable."""
+
+    generation: int | None  # of the journal, that the counters complete; None: there are none
+    counters: Mapping[str, State]
+    reservations: Mapping[str, Reservation | None]
+    used: Mapping[str, int]
+    denials: Sequence[Row]
+
+    def __bool__(self) -> bool:
+        return self.generation is not None or bool(self.used or self.denials)
+
+
+def commit(database: Database, batch: Batch) -> None:
+    """All of it or nothing, durable when it returns."""
+    with database.change() as connection:
+        connection.executemany(
+            "INSERT OR REPLACE INTO counters VALUES (?, ?, ?)",
+            (
+                (key, encode_state(state), min(spent_at(state), MAX_AMOUNT))
+                for key, state in batch.counters.items()
+            ),
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO reservations VALUES (?, ?)",
+            ((name, encode(made)) for name, made in batch.reservations.items() if made is not None),
+        )
+        connection.executemany(
+            "DELETE FROM reservations WHERE id = ?",
+            ((name,) for name, made in batch.reservations.items() if made is None),
+        )
+        if batch.generation is not None:
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'generation'", (batch.generation,))
+        connection.executemany(
+            "INSERT INTO key_use VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET at = max(at, excluded.at)",
+            batch.used.items(),
+        )
+        denials.save(connection, batch.denials)
+
+
+def trim(database: Database, now: int) -> None:
+    """Drop what no longer counts: spent counters, old refusals, old notes of changes."""
+    with database.change() as connection:
+        connection.execute("DELETE FROM counters WHERE spent_at < ?", (now - GRACE,))
+        connection.execute(
+            "DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?", (NOTES_KEPT,)
+        )
+        denials.trim(connection, now)
