@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import PrivateAttr, ValidationInfo, model_validator
+from pydantic import ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
 from authz.config.base import Section, Wrong, context
 from authz.config.gateways import check_token
@@ -26,6 +26,8 @@ class Decisions(Section):
 
 class AdminToken(SecretRef):
     """A token of the admin API and what it may do."""
+
+    model_config = ConfigDict(json_schema_extra={})
 
     role: AdminRole
     """`admin` may do everything, `reader` look at everything, `team-admin` manage its teams."""

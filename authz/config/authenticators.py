@@ -5,10 +5,10 @@ import binascii
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from authz.config.amounts import Milliseconds
-from authz.config.base import Section, Wrong, spell
+from authz.config.base import ONE_KEY, Section, Wrong, spell
 from authz.config.http import Header, UpstreamHeader
 from authz.config.network import Network, Url
 from authz.config.secret import Secret
@@ -59,6 +59,8 @@ class ApiKeyAuthenticator(Section):
 
 class TokenFrom(Section):
     """One place where a token may be: exactly one of the three."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
 
     header: Header | None = None
     """A header; `authorization` drops `Bearer `."""
@@ -154,7 +156,7 @@ class JwtAuthenticator(Section):
     """How far the clocks may differ."""
 
     map_users: Flag = False
-    """Whether the token's user is authz's own user of that name. Else it is `NAME:user`, with this entry's name."""
+    """Whether the token's user is authz's own user of that name. Else it is kept apart as `NAME:user`."""
 
     def signing_key(self) -> bytes:
         """The decoded `sign_key`. Raises SecretMissing."""

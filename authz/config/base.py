@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo
+from pydantic.config import JsonDict
 
 from authz.quota import Unit
 
@@ -97,6 +98,10 @@ def describe(value: object) -> str:
         case list():
             return "a list"
     return "a mapping"
+
+
+ONE_KEY: JsonDict = {"minProperties": 1, "maxProperties": 1}
+"""For the schema of sections that take exactly one of their keys."""
 
 
 def shorten(text: str) -> str:

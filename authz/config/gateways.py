@@ -49,7 +49,7 @@ class GatewayEntry(Section):
     """Which dialect it speaks."""
 
     token: Secret | None = None
-    """The secret that it sends as `x-authz-gateway-token`. Without proof, and on loopback only: plain decisions."""
+    """The secret that it sends as `x-authz-gateway-token`. Without proof: plain decisions, on loopback."""
 
     mtls: Mtls | None = None
     """Proof by client certificate instead of a token."""

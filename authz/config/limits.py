@@ -201,7 +201,7 @@ class LimitEntry(Section):
     window: Annotated[
         Window,
         PlainValidator(_window),
-        WithJsonSchema({"type": "string", "pattern": "^(day|week|month|[0-9]+ *(ms|s|m|h|d))$"}),
+        WithJsonSchema({"type": "string", "examples": ["1m", "24h", "day", "month"]}),
         Field(validate_default=True),
     ] = None  # type: ignore[assignment]  # the validator makes one, or says that it is missing
     """`30s`, `1m`, `24h` roll; `day`, `week`, `month` follow the calendar. Concurrency has none."""

@@ -32,7 +32,7 @@ class Config(Section):
     """Everything that `authz.yaml` says. Made by `authz.config.load`."""
 
     store: Store | None = None
-    """Where keys and counters live. Left out: `sqlite:authz.db` beside the config file. See `store_in`."""
+    """Where keys and counters live. Left out: `sqlite:authz.db` beside the config file."""
 
     decisions: Decisions = Decisions()
     """Where gateways ask for decisions."""
@@ -50,7 +50,7 @@ class Config(Section):
     """Currency of prices and cost limits."""
 
     rate_headers: Literal["always", "never"] = "always"
-    """Whether answers carry the rate headers. A 429 always does."""
+    """Whether answers carry `RateLimit`, `RateLimit-Policy` and `x-ratelimit-*`."""
 
     gateways: Mapping[Name, GatewayEntry] = {}
     """The gateways that ask, by name."""

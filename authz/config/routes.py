@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, ValidationInfo, WithJsonSchema, WrapValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
-from authz.config.base import Section, Wrong, context
+from authz.config.base import ONE_KEY, Section, Wrong, context
 from authz.config.http import Header, Method, PathPattern
 from authz.config.network import Host
 from authz.config.words import AuthenticatorRef, LimitRef, ModelRef, Name, Some, Word
@@ -39,6 +46,8 @@ class Match(Section):
 
 class Authenticate(Section):
     """Who must vouch for the caller: one of the two."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
 
     any_of: Some[AuthenticatorRef] | None = None
     """One of these authenticators is enough."""
@@ -92,6 +101,8 @@ Condition = Annotated[str, AfterValidator(_condition), WithJsonSchema({"type": "
 
 class AuthorizeEntry(Section):
     """One rule: exactly one of the four."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
 
     models: ModelChoice | None = None
     """`allowed`: those of the caller's own list. `any`: every configured one. A list: these alone."""

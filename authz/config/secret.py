@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, ValidationInfo
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from authz.config.base import LoadContext, Section, Wrong, context, describe
+from authz.config.base import ONE_KEY, LoadContext, Section, Wrong, context, describe
 
 MAX_FILE = 1 << 20
 
@@ -73,6 +73,8 @@ class Secret:
 
 class SecretRef(Section):
     """Where a secret is: exactly one of the three."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
 
     env: str | None = Field(None, min_length=1)
     """Name of the environment variable that holds the secret."""

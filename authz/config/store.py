@@ -1,10 +1,12 @@
 """`store:` where keys, counters and records live."""
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import GetCoreSchemaHandler, ValidationInfo
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from authz.config.base import Wrong, context, nearest, spell
@@ -58,6 +60,14 @@ class Store:
             handler.generate_schema(Secret),
             serialization=core_schema.plain_serializer_function_ser_schema(str),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        reference, _ = handler(schema)["anyOf"]
+        schemes = "|".join(re.escape(scheme) for scheme in SCHEMES)
+        return {"anyOf": [reference, {"type": "string", "pattern": f"^({schemes}):"}]}
 
 
 def default_store(directory: Path) -> Store:

@@ -47,7 +47,7 @@ def _secrets(config: Config) -> Iterator[Finding]:
         if is_token and len(secret.reveal()) < SHORTEST_TOKEN:
             yield Finding(
                 path,
-                f"a token of less than {SHORTEST_TOKEN} characters; `openssl rand -hex 32` makes a better one",
+                f"a token of less than {SHORTEST_TOKEN} characters; make one with `openssl rand -hex 32`",
             )
 
 

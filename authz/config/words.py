@@ -88,7 +88,7 @@ def _claim(value: Any) -> str:
     claim = text_of(value, "the name of a claim")
     if not _CLAIM.fullmatch(claim) or "" in claim.split("."):
         raise Wrong(
-            f"{shorten(claim)!r} is not the name of a claim; join nested ones by dots, as in realm_access.roles"
+            f"{shorten(claim)!r} is not a claim's name; join nested ones by dots, as in realm_access.roles"
         )
     return claim
 

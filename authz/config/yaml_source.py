@@ -57,7 +57,7 @@ class Source:
         return self.values[path] if path in self.values else self.key_position(path)
 
     def inside(self, path: DataPath, text: str, offset: int) -> Position:
-        """Where a character of a text value stands; the value's start where the text has escapes or line ends."""
+        """Where a character of a text value stands; the value's start where the text is escaped or folded."""
         start = self.value_position(path)
         line, at = self.lines[start.line - 1], start.column - 1
         at += line[at : at + 1] in ("'", '"')
@@ -67,9 +67,9 @@ class Source:
         """The plain value at a path; None where nothing is."""
         value = self.data
         for part in path:
-            if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+            try:
                 value = value[part]
-            else:
+            except (TypeError, KeyError, IndexError):
                 return None
         return value
 

@@ -1,7 +1,7 @@
 """The events of the YAML parser as a tree with a position on every node.
 
-What would surprise is refused: tags, several documents, keys that are not words, deep nesting. A duplicate key
-is noted, and its first value stays.
+What would surprise is refused: tags, several documents, keys that are not words, deep nesting.
+A duplicate key is noted, and its first value stays.
 """
 
 from collections.abc import Iterator
