@@ -5,10 +5,10 @@
 Answers `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/responses` and
 `/v1/messages`, streamed or whole; echoes over a WebSocket at `/ws`, and tells at `/echo...` what it received.
 
-For measurements: with the request header `x-demo-interval-ms: N` a stream pauses N ms between two events, and
-each event holds `"demo": {"index", "sent_ns"}`, the moment at which it left by CLOCK_MONOTONIC, which is the same
-for every process of a machine. With `--record` it keeps the last requests for `GET /__received`, and
-`DELETE /__received` forgets them.
+For measurements: with the request header `x-demo-interval-ms: N` a stream pauses N ms between two
+events, and each event holds `"demo": {"index", "sent_ns"}`, the moment at which it left by
+CLOCK_MONOTONIC, which is the same for every process of a machine. With `--record` it keeps the last
+requests for `GET /__received`, and `DELETE /__received` forgets them.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import uvicorn
 
 from authz.demo.answers import (
     CREATED_AT,
+    Answer,
     ChatAnswer,
     Json,
     MessagesAnswer,
@@ -41,7 +42,7 @@ Send = Callable[[Message], Awaitable[None]]
 MOST_BODY: Final = 64 << 20  # bytes
 _MOST_RECORDED: Final = 2000
 _LONGEST_INTERVAL: Final = 10_000  # ms
-_STREAMING: Final = {
+_STREAMING: Final[dict[str, Callable[[Json, bytes], Answer]]] = {
     "/v1/chat/completions": ChatAnswer,
     "/v1/completions": lambda asked, body: ChatAnswer(asked, body, chat=False),
     "/v1/messages": MessagesAnswer,
@@ -217,24 +218,20 @@ def config(app: ModelServer, *, host: str, port: int) -> uvicorn.Config:
         access_log=False,
         log_level="warning",
         server_header=False,
-        timeout_keep_alive=300,  # longer than a gateway keeps an idle connection, so that none meets a closing one
+        timeout_keep_alive=300,  # longer than gateways keep an idle connection: none meets a closing one
         timeout_graceful_shutdown=1,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m authz.demo.model_server", description="A demo model server."
-    )
+    parser = argparse.ArgumentParser(prog="python -m authz.demo.model_server")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--model", action="append", default=[], help="serve only this name; may be repeated")
     parser.add_argument("--record", action="store_true", help="keep the last requests for GET /__received")
     given = parser.parse_args(arguments)
-    server = uvicorn.Server(
-        config(ModelServer(given.model, record=given.record), host=given.host, port=given.port)
-    )
-    server.run()
+    app = ModelServer(given.model, record=given.record)
+    uvicorn.Server(config(app, host=given.host, port=given.port)).run()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ The defaults are those of the configurations that this repository ships.
 """
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -43,7 +42,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A model server. `models` is for the reader of the configuration: authz chooses among several by name."""
+    """A model server. `models` is for the reader of the configuration; authz chooses the server."""
 
     name: str
     url: str
@@ -91,29 +90,18 @@ class RenderSettings:
     server_name: str | None = None  # None: any host
     http: Address = Address("0.0.0.0", 80)  # only redirects to `https`, unless `plain_http`
     https: Address = Address("0.0.0.0", 443)
-    plain_http: bool = (
-        False  # serve on `http` without TLS and without `https`: for loopback or behind a TLS hop
-    )
+    plain_http: bool = False  # serve on `http` itself, without TLS and without `https`
     tls: Tls = Tls()
     upstreams: tuple[Upstream, ...] = (Upstream("model", "http://127.0.0.1:8000"),)
     authz_http: tuple[Address, ...] = (Address("127.0.0.1", 9000),)
     authz_grpc: tuple[Address, ...] = (Address("127.0.0.1", 9001),)
-    token: TokenSource | None = TokenSource(
-        "file", "/etc/authz/gateway-token"
-    )  # None: plain decisions, loopback only
-    claim_headers: tuple[
-        str, ...
-    ] = ()  # made from claims: for gateways that must name what they set or remove
+    token: TokenSource | None = TokenSource("file", "/etc/authz/gateway-token")  # None: plain decisions only
+    claim_headers: tuple[str, ...] = ()  # made from claims, for gateways that must name what they set
     max_body: int = MAX_BODY  # bytes
     auth_timeout: float = AUTH_TIMEOUT  # seconds
     stream_timeout: int = STREAM_TIMEOUT  # seconds
     admin: Address = Address("127.0.0.1", 9901)  # Envoy's own administration
-    plugins: PurePosixPath = PurePosixPath(
-        "/plugins-local"
-    )  # where Traefik's working directory holds our plugins
-    version: str | None = (
-        None  # of the operator's gateway, "1.40"; None: the one that this release is tested with
-    )
+    version: str | None = None  # of the operator's gateway, "1.40"; None: the one this release is tested with
 
     def __post_init__(self) -> None:
         if not self.upstreams:

@@ -1,4 +1,4 @@
-"""Child processes of a test: started by argv, awaited until they answer, stopped by pid, never left behind."""
+"""Child processes of a test: started by argv, awaited until they answer, stopped by pid, never left."""
 
 import ctypes
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -100,10 +101,8 @@ class Process:
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
             code = self._child.wait()
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         return code
 
     def _tail(self) -> str:

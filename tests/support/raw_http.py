@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,10 +58,9 @@ def exchange(
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as plain:
         connection = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
         with connection:
-            try:
+            # Refused before all of it was read: the response is there all the same.
+            with suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # refused before all of it was read: the response is there all the same
             reader = connection.makefile("rb")
             return _read(reader, method)
 

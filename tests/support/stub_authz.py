@@ -1,9 +1,10 @@
 """A stand-in for authz: records what a gateway asks and answers as the test says, in every dialect.
 
-It decides nothing. Gateway configurations are tested against it alone, so that a test can make any answer happen:
-an allowance with any header, a refusal of any status, a slow answer, a dead service.
+It decides nothing. Gateway configurations are tested against it alone, so that a test can make any answer
+happen: an allowance with any header, a refusal of any status, a slow answer, a dead service.
 """
 
+import asyncio
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import grpc
 import uvicorn
+from envoy.config.core.v3.base_pb2 import HeaderValue
 from envoy.service.accesslog.v3 import als_pb2
 from envoy.service.auth.v3 import external_auth_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -37,12 +39,16 @@ CLIENT = (
     ("x-request-id", "req-1"),
 )
 
+_CHECK = "/envoy.service.auth.v3.Authorization/Check"
+_LOG = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+LISTING = b'{"object":"list","data":[{"id":"from-authz","object":"model","created":0}]}'
+
 Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowing:
-    """An allowance. `upstream` are request headers, `client` response headers, `remove` request headers to drop."""
+    """An allowance. `upstream` and `remove` concern the request's headers, `client` the response's."""
 
     upstream: Pairs = tuple(IDENTITY.items())
     client: Pairs = CLIENT
@@ -73,7 +79,7 @@ Answer = Allowing | Denying
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """One question of a gateway. `kind`: traefik, nginx, caddy, envoy, models (GET /v1/models) or check (gRPC)."""
+    """One question. `kind`: traefik, nginx, caddy, envoy, models (GET /v1/models) or check (gRPC)."""
 
     kind: str
     method: str
@@ -145,9 +151,8 @@ class StubAuthz:
         self._grpc.start()
         deadline = time.monotonic() + 10
         while not self._http.started:
-            assert self._thread.is_alive() and time.monotonic() < deadline, (
-                "the stub's HTTP side did not start"
-            )
+            assert self._thread.is_alive(), "the stub's HTTP side did not start"
+            assert time.monotonic() < deadline, "the stub's HTTP side does not answer"
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -170,8 +175,6 @@ class StubAuthz:
     # HTTP
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
-        import asyncio
-
         target = exact_target(scope)
         body = b""
         while (message := await receive())["type"] == "http.request":
@@ -204,8 +207,7 @@ class StubAuthz:
                 extra = (("x-authz-body", answer.body.decode()), ("x-authz-status", str(answer.status)))
             await _send(send, answer.status, answer.headers + extra, answer.body)
         elif kind == "models":
-            listing = b'{"object":"list","data":[{"id":"from-authz","object":"model","created":0,"owned_by":"authz"}]}'
-            await _send(send, 200, (("content-type", "application/json"), *answer.client), listing)
+            await _send(send, 200, (("content-type", "application/json"), *answer.client), LISTING)
         else:
             await _send(send, 200, _allow_headers(kind, answer), b"")
 
@@ -243,12 +245,12 @@ class StubAuthz:
             return als_pb2.StreamAccessLogsResponse()
 
         methods = {
-            "/envoy.service.auth.v3.Authorization/Check": grpc.unary_unary_rpc_method_handler(
+            _CHECK: grpc.unary_unary_rpc_method_handler(
                 check,
                 request_deserializer=external_auth_pb2.CheckRequest.FromString,
                 response_serializer=external_auth_pb2.CheckResponse.SerializeToString,
             ),
-            "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs": grpc.stream_unary_rpc_method_handler(
+            _LOG: grpc.stream_unary_rpc_method_handler(
                 log,
                 request_deserializer=als_pb2.StreamAccessLogsMessage.FromString,
                 response_serializer=als_pb2.StreamAccessLogsResponse.SerializeToString,
@@ -314,8 +316,6 @@ def _check_response(answer: Answer) -> Any:
 
 
 def _header(name: str, value: str) -> Any:
-    from envoy.config.core.v3.base_pb2 import HeaderValue
-
     return HeaderValue(key=name, value=value)
 
 
