@@ -1,0 +1,97 @@
+"""One child process that cannot outlive us, in a process group of its own.
+
+`PR_SET_PDEATHSIG` (prctl(2)) has the kernel kill the child when the thread that started it ends, so even
+a `kill -9` of this process leaves no orphan. It is set between fork and exec; that this process died
+before then shows as another parent, and the child leaves at once. The group of its own keeps a terminal's
+Ctrl-C from reaching the child: we decide in which order things stop.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to run. Its output goes to the end of `log`."""
+
+    name: str
+    arguments: tuple[str, ...]
+    log: Path
+    environment: Mapping[str, str]
+
+
+class Child(Protocol):
+    """A process that runs, or ran."""
+
+    @property
+    def pid(self) -> int: ...
+    async def wait(self) -> int:
+        """The exit code; -N where signal N ended it."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """To the whole process group. Nothing happens where it has ended."""
+        ...
+
+
+class Process:
+    """A `Child` of the operating system."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def wait(self) -> int:
+        first = self._process.returncode is None
+        code = await self._process.wait()
+        if first:
+            # What it started itself goes with it, while the group's number cannot be anybody else's yet.
+            self._signal_group(signal.SIGKILL)
+        return code
+
+    def signal(self, number: int) -> None:
+        if self._process.returncode is None:
+            self._signal_group(number)
+
+    def _signal_group(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+
+async def start(command: Command) -> Process:
+    """Start it. Raises OSError where it cannot be."""
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    with command.log.open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command.arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=asyncio.subprocess.STDOUT,
+            env=dict(command.environment),
+            process_group=0,
+            preexec_fn=_tie_to(os.getpid()),
+        )
+    return Process(process)
+
+
+def _tie_to(parent: int) -> Callable[[], None]:
+    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: little is safe after it
+
+    def tie() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return tie
