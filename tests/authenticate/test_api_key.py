@@ -20,7 +20,13 @@ SLOTS = (AUTHORIZATION, X_API_KEY, Slot("query", "key"), Slot("cookie", "key"))
 
 
 def record(minted: MintedKey, **fields: Any) -> Key:
-    given = {"id": minted.id, "digest": minted.digest, "display": minted.display, "user": "alice", "created_at": 0}
+    given = {
+        "id": minted.id,
+        "digest": minted.digest,
+        "display": minted.display,
+        "user": "alice",
+        "created_at": 0,
+    }
     return Key(**(given | fields))
 
 
@@ -62,7 +68,14 @@ def test_a_key_in_any_slot(presented: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"authorization": "Basic YTpi"}, {"authorization": ONE.key}, {"x-api-key": ""}, {"x-other": ONE.key}]
+    "headers",
+    [
+        {},
+        {"authorization": "Basic YTpi"},
+        {"authorization": ONE.key},
+        {"x-api-key": ""},
+        {"x-other": ONE.key},
+    ],
 )
 def test_no_key(headers: dict[str, str]) -> None:
     keys, directory, _ = set_up(record(ONE), ALICE)
@@ -160,7 +173,9 @@ def test_the_nearest_model_list_applies(
     models: frozenset[str] | None,
     inherits: bool,
 ) -> None:
-    keys, *_ = set_up(record(ONE, models=key), User(name="alice", team="t", models=user), Team(name="t", models=team))
+    keys, *_ = set_up(
+        record(ONE, models=key), User(name="alice", team="t", models=user), Team(name="t", models=team)
+    )
     found = subject(at_once(keys.authenticate(bearer(ONE.key))))
     assert (found.models, found.inherits_models) == (models, inherits)
 
@@ -176,7 +191,9 @@ def test_roles_are_united_and_the_keys_team_comes_first() -> None:
 
 def test_quotas_of_every_owner_that_has_any() -> None:
     rpm, tpd = parse_quota("requests=60/m"), parse_quota("tokens=10k/day")
-    keys, *_ = set_up(record(ONE, quotas=(rpm,)), User(name="alice", team="t"), Team(name="t", quotas=(tpd, rpm)))
+    keys, *_ = set_up(
+        record(ONE, quotas=(rpm,)), User(name="alice", team="t"), Team(name="t", quotas=(tpd, rpm))
+    )
     found = subject(at_once(keys.authenticate(bearer(ONE.key))))
     assert [(owned.kind, owned.owner, owned.quotas) for owned in found.quotas] == [
         ("key", ONE.id, (rpm,)),
@@ -204,7 +221,9 @@ def test_a_change_of_any_record_counts_at_once() -> None:
 @pytest.mark.parametrize("repeated", ["authorization", "x-api-key"])
 def test_attack_37_one_slot_twice(repeated: str) -> None:
     keys, directory, _ = set_up(record(ONE), ALICE)
-    presented = present({"authorization": f"Bearer {ONE.key}", "x-api-key": ONE.key}, repeated=frozenset({repeated}))
+    presented = present(
+        {"authorization": f"Bearer {ONE.key}", "x-api-key": ONE.key}, repeated=frozenset({repeated})
+    )
     assert reason(at_once(keys.authenticate(presented))) is Reason.DUPLICATE_CREDENTIAL
     assert directory.uses == []
 

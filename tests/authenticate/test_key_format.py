@@ -36,7 +36,10 @@ def test_any_one_wrong_character_is_noticed() -> None:
         assert not is_well_formed(key[:position] + other + key[position + 1 :])
 
 
-@pytest.mark.parametrize("spoil", [str.upper, lambda key: key[:-1], lambda key: key + "A", lambda key: " " + key, lambda key: key + "\n"])
+@pytest.mark.parametrize(
+    "spoil",
+    [str.upper, lambda key: key[:-1], lambda key: key + "A", lambda key: " " + key, lambda key: key + "\n"],
+)
 def test_other_shapes_are_not_well_formed(spoil) -> None:  # type: ignore[no-untyped-def]
     assert not is_well_formed(spoil(mint().key))
 
@@ -48,6 +51,8 @@ def test_what_is_shown_is_not_the_key() -> None:
     assert minted.display == display(minted.key) == minted.key[:10] + "..."
 
 
-@pytest.mark.parametrize(("key", "shown"), [("sk-1234567890abcdef", "sk-1..."), ("abcd", "a..."), ("", "...")])
+@pytest.mark.parametrize(
+    ("key", "shown"), [("sk-1234567890abcdef", "sk-1..."), ("abcd", "a..."), ("", "...")]
+)
 def test_of_an_imported_key_less_is_shown(key: str, shown: str) -> None:
     assert display(key) == shown

@@ -55,7 +55,9 @@ def test_query(target: str, value: str | None) -> None:
     assert present(target=target).read(TOKEN) == value
 
 
-@pytest.mark.parametrize("target", ["/x?token=a&token=b", "/x?token=a&token=a", "/x?token=a&t%6Fken=b", "/x?token=a&token="])
+@pytest.mark.parametrize(
+    "target", ["/x?token=a&token=b", "/x?token=a&token=a", "/x?token=a&t%6Fken=b", "/x?token=a&token="]
+)
 def test_attack_36_a_parameter_twice(target: str) -> None:
     with pytest.raises(Twice, match="query token was sent twice"):
         present(target=target).read(TOKEN)
@@ -83,7 +85,9 @@ def test_http2_may_split_the_cookie_header() -> None:
     assert presented.read(SESSION) == "abc"
 
 
-@pytest.mark.parametrize(("header", "repeated"), [("session=a; session=b", False), ("session=a, session=b", True)])
+@pytest.mark.parametrize(
+    ("header", "repeated"), [("session=a; session=b", False), ("session=a, session=b", True)]
+)
 def test_a_cookie_twice(header: str, repeated: bool) -> None:
     presented = present({"cookie": header}, repeated=frozenset({"cookie"}) if repeated else frozenset())
     with pytest.raises(Twice):
