@@ -159,14 +159,12 @@ class Decider:
         query, cookie_set, cookie_gone = upstream.strip_credentials(
             request, target.query, taken.credential_params, taken.credential_cookies
         )
-        remove: tuple[str, ...] = (*taken.remove, *absent, *cookie_gone)
-        present += subject.headers
+        own: list[Header] = [*subject.headers, *cookie_set]
         if backend is not None and backend.credential is not None and request.gateway.proven:
-            credential = backend.credential
-            present.append((credential.header, credential.value))
-        if len(present) > len(upstream.IDENTITY) - len(absent) + 1:
-            # A gateway may remove after it sets: no name may be in both lists.
-            kept = {name for name, _ in present}
+            own.append((backend.credential.header, backend.credential.value))
+        remove: tuple[str, ...] = (*taken.remove, *absent, *cookie_gone)
+        if own:  # a gateway may remove after it sets: no name stands in both lists
+            kept = {name for name, _ in own}
             remove = tuple(name for name in remove if name not in kept)
         limits = states(planned, outcome)
         client: tuple[Header, ...] = (("x-request-id", request.request_id),)
@@ -179,7 +177,7 @@ class Decider:
             model=known.model,
             backend=backend.name if backend is not None else None,
             reservation=reservation,
-            upstream=(*present, *cookie_set),
+            upstream=(*present, *own),
             remove=remove,
             client=client,
             query=query,

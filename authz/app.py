@@ -1,0 +1,202 @@
+"""Builds everything and ties it together: the only file that knows all the parts."""
+
+import asyncio
+import gc
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+
+from authz import __version__
+from authz.admin.access import AdminAccess, AdminToken
+from authz.admin.app import AdminApp
+from authz.authorize.conditions import compile_condition
+from authz.config.load import Loaded, load
+from authz.config.model import Config
+from authz.config.problem import ConfigErrors
+from authz.config.watch import ConfigWatcher
+from authz.decide import Decider
+from authz.ruleset import Authenticators, NotInThisVersion, build_rules
+from authz.service import Service
+from authz.store.open import open_store, wall_clock
+from authz.telemetry.metrics import CONTENT_TYPE, Metrics
+from authz.transport.access_log import AccessLog
+from authz.transport.ext_authz import ExtAuthz
+from authz.transport.gateways import GatewayEntry, GatewayRegistry
+from authz.transport.health import Health
+from authz.transport.http import HttpTransport
+from authz.transport.serve import GrpcServer, HttpServer, start_grpc, start_http
+from authz.transport.service import Desk
+
+log = structlog.get_logger("authz")
+
+
+def load_config(path: Path) -> Loaded:
+    """The config with every condition compiled. Raises ConfigErrors."""
+    return load(path, compile_condition=compile_condition)
+
+
+def store_url(loaded: Loaded) -> str:
+    """The store's URL with a file's path made absolute. May hold a password."""
+    path = loaded.store.path
+    return f"sqlite://{path.absolute()}" if path is not None else loaded.store.reveal()
+
+
+class App:
+    """One running authz."""
+
+    def __init__(self, path: Path, loaded: Loaded) -> None:
+        self._path = path
+        self._loaded = loaded
+        self._store = open_store(store_url(loaded))
+        self._authenticators = Authenticators(loaded.config, self._store.directory, wall_clock)
+        rules = build_rules(loaded, self._authenticators, self._store.directory)
+        self._decider = Decider(rules, self._store.directory, self._store.counters, wall_clock)
+        self.metrics = Metrics(version=__version__, config=self._digest)
+        self.health = Health(version=__version__, config=self._digest, store=lambda: self._store.trouble or "ok")
+        service = Service(self._decider, self._store.counters, self._store.denials, wall_clock)
+        desk = Desk(service, self.metrics.decided)
+        gateways, largest = _gateways(loaded.config), _largest_body(loaded.config)
+        self._http = HttpTransport(desk, gateways, self.health, max_body=largest)
+        self._check = ExtAuthz(desk, gateways, max_body=largest)
+        self._log = AccessLog(service, gateways)
+        self._admin = AdminApp(_access(loaded.config), self.health, self.metrics.render, CONTENT_TYPE)
+        self._largest = largest
+        self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._servers: list[HttpServer] = []
+        self._grpc: GrpcServer | None = None
+
+    def _digest(self) -> str:
+        return self._decider.rules.digest
+
+    async def start(self) -> None:
+        """Open the store, then the doors. Raises StoreUnavailable, CannotListen."""
+        config = self._loaded.config
+        await self._store.start()
+        self._authenticators.start()
+        self._servers.append(await start_http(self._http, str(config.decisions.http)))
+        self._servers.append(await start_http(self._admin, str(config.admin.listen)))
+        self._grpc = await start_grpc(self._check, self._log, str(config.decisions.grpc), max_body=self._largest)
+        await self._watcher.start()
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: the collector need not walk it again
+        self.health.started()
+        for problem in self._loaded.warnings:
+            log.warning("config", problem=str(problem))
+        log.info(
+            "serving",
+            http=str(config.decisions.http),
+            grpc=str(config.decisions.grpc),
+            admin=str(config.admin.listen),
+            store=str(self._loaded.store),
+            config=self._loaded.digest,
+        )
+
+    async def stop(self) -> None:
+        """Refuse new work, finish what is under way, write everything down."""
+        self.health.drain()
+        await self._watcher.stop()
+        grpc = [self._grpc.stop()] if self._grpc is not None else []
+        await asyncio.gather(*(server.stop() for server in self._servers), *grpc)
+        await self._authenticators.close()
+        await self._store.close()
+        log.info("stopped")
+
+    def _changed(self, changed: Loaded | ConfigErrors) -> None:
+        """Put a changed config in force, or say where it is wrong and keep the old one."""
+        if isinstance(changed, ConfigErrors):
+            self._keep_old([str(problem) for problem in changed.problems])
+            return
+        try:
+            authenticators = Authenticators(
+                changed.config, self._store.directory, wall_clock, self._authenticators
+            )
+            rules = build_rules(changed, authenticators, self._store.directory)
+        except (NotInThisVersion, ValueError) as error:
+            self._keep_old([f"{self._path}: {error}"])
+            return
+        for section in _fixed_at_start(self._loaded, changed):
+            log.warning("config change needs a restart", section=section)
+        authenticators.start()
+        retired, self._authenticators = self._authenticators, authenticators
+        gateways = _gateways(changed.config)
+        self._http.gateways = self._check.gateways = self._log.gateways = gateways
+        self._admin.access = _access(changed.config)
+        self._decider.rules = rules
+        self._loaded = changed
+        self.metrics.reloaded(applied=True)
+        log.info("config reloaded", config=changed.digest)
+        closing = asyncio.get_running_loop().create_task(retired.close(keep=authenticators))
+        self._retiring.add(closing)
+        closing.add_done_callback(self._retiring.discard)
+
+    def _keep_old(self, problems: list[str]) -> None:
+        self.metrics.reloaded(applied=False)
+        log.error("config not reloaded; the old one stays in force", problems=problems)
+
+
+def _gateways(config: Config) -> GatewayRegistry:
+    return GatewayRegistry(
+        GatewayEntry(
+            name=name,
+            kind=entry.kind,
+            token_digest=entry.token.digest if entry.token is not None else None,
+            networks=tuple(entry.from_ or ()),
+            request_id_is_ours=entry.request_id == "gateway",
+        )
+        for name, entry in config.gateways.items()
+    )
+
+
+def _largest_body(config: Config) -> int:
+    """The most that any gateway hands over, in bytes."""
+    return max((entry.max_body for entry in config.gateways.values()), default=4 << 20)
+
+
+def _access(config: Config) -> AdminAccess:
+    admin = config.admin
+    tokens = [
+        AdminToken(name=name, digest=token.secret.digest, role=token.role, teams=frozenset(token.teams or ()))
+        for name, token in admin.tokens.items()
+    ]
+    if admin.token is not None:
+        tokens.append(AdminToken(name="admin", digest=admin.token.digest))
+    return AdminAccess(tokens)
+
+
+def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
+    """The sections that a reload cannot change: sockets and the store are open already."""
+    changed = []
+    if old.config.decisions != new.config.decisions:
+        changed.append("decisions")
+    if old.config.admin.listen != new.config.admin.listen:
+        changed.append("admin.listen")
+    if str(old.store) != str(new.store):
+        changed.append("store")
+    return changed
+
+
+async def serve(path: Path) -> None:
+    """Run until SIGTERM or SIGINT. Raises ConfigErrors, NotInThisVersion, StoreUnavailable, CannotListen."""
+    app = App(path, load_config(path))
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopping.set)
+    try:
+        await app.start()
+        await stopping.wait()
+    finally:
+        await app.stop()
+
+
+def run(path: Path) -> None:
+    """`serve` on the fastest loop there is."""
+    if sys.platform == "win32":
+        asyncio.run(serve(path))
+        return
+    import uvloop
+
+    uvloop.run(serve(path))
