@@ -104,7 +104,7 @@ def spell_reset(seconds: float) -> str:
     """As OpenAI spells it: `120ms`, `1s`, `6m0s`, `24h0m0s`. Rounded up."""
     if seconds <= 0:
         return "0s"
-    if seconds < 1:
+    if seconds <= 0.999:
         return f"{ceil(seconds * 1000)}ms"
     minutes, rest = divmod(ceil(seconds), 60)
     if minutes == 0:
