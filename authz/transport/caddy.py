@@ -16,7 +16,7 @@ from authz.transport.headers import Fields
 def certificate(fields: Fields) -> str | None:
     """`{http.request.tls.client.certificate_der_base64}`; an absent one leaves text that is no base64."""
     text = fields.gateway.get("x-client-cert")
-    return from_base64(text) if text and "x-client-cert" not in fields.repeated else None
+    return from_base64(text) if text and "x-client-cert" not in fields.doubled else None
 
 
 def _state(call: Call) -> BodyState:

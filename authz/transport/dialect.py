@@ -44,9 +44,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
 def only(fields: Fields, name: str, reason: Reason) -> str | Refusal:
     """A plumbing field that must be there exactly once; otherwise the gateway is set up wrongly."""
     value = fields.gateway.get(name)
-    if value and name not in fields.repeated:
+    if value and name not in fields.doubled:
         return value
-    fault = "more than once" if name in fields.repeated else "not"
+    fault = "more than once" if name in fields.doubled else "not"
     return Refusal(
         reason, f"The gateway sent {name} {fault}. Check its configuration: it must set it exactly once."
     )
@@ -78,7 +78,7 @@ def request_of(
 
 def _request_id(call: Call) -> str:
     """The gateway's own id where it vouches for it; a client's is never used (attack 106)."""
-    if call.gateway.request_id_is_ours and "x-request-id" not in call.fields.repeated:
+    if call.gateway.request_id_is_ours and "x-request-id" not in call.fields.doubled:
         theirs = call.fields.gateway.get("x-request-id", "")
         if is_request_id(theirs):
             return theirs

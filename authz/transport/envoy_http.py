@@ -30,7 +30,7 @@ from authz.transport.headers import Fields
 
 def certificate(fields: Fields) -> str | None:
     """Of x-forwarded-client-cert, which Envoy must be told to overwrite (SANITIZE_SET)."""
-    if "x-forwarded-client-cert" in fields.repeated:
+    if "x-forwarded-client-cert" in fields.doubled:
         return None
     text = fields.gateway.get("x-forwarded-client-cert")
     return from_forwarded(text) if text else None

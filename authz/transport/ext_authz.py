@@ -109,9 +109,9 @@ def read_check(
     target = plumbing.get(":path") or http.path
     if not method or not target:
         return Refusal(Reason.BAD_METHOD, "The CheckRequest describes no HTTP request.")
-    if ":path" in fields.repeated or ":method" in fields.repeated:
+    if ":path" in fields.doubled or ":method" in fields.doubled:
         return Refusal(Reason.BAD_PATH, "The CheckRequest describes several HTTP requests.")
-    if ":authority" in fields.repeated or "host" in fields.repeated:
+    if ":authority" in fields.doubled or "host" in fields.doubled:
         return Refusal(Reason.BAD_HOST, "The request has several Host headers.")
     body = http.raw_body or http.body.encode()
     if len(body) > max_body:
@@ -172,7 +172,7 @@ def _state(
 def _request_id(fields: Fields, otherwise: str) -> str:
     """Envoy's own id, which its configuration puts in the place of any that a client sent."""
     theirs = fields.gateway.get("x-request-id", "")
-    return theirs if "x-request-id" not in fields.repeated and is_request_id(theirs) else otherwise
+    return theirs if "x-request-id" not in fields.doubled and is_request_id(theirs) else otherwise
 
 
 def _address(text: str) -> str | None:

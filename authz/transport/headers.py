@@ -30,7 +30,8 @@ _known: dict[str | bytes, tuple[str, int]] = {}
 class Fields(Struct):
     """A request's header fields, told apart.
 
-    A name in `repeated` came more than once; its values are joined by ", ".
+    A name in `repeated` (the client's) or `doubled` (the gateway's) came more
+    than once; its values are joined by ", ".
     `spoofed` are `x-authz-*` fields that a client sent past its gateway.
     `malformed` names a field whose value holds a control character.
     """
@@ -38,6 +39,7 @@ class Fields(Struct):
     client: dict[str, str]
     gateway: dict[str, str]
     repeated: set[str]
+    doubled: set[str]
     spoofed: list[str]
     malformed: str | None
 
@@ -47,6 +49,7 @@ def read_fields(pairs: Iterable[tuple[str | bytes, bytes]]) -> Fields:
     client: dict[str, str] = {}
     gateway: dict[str, str] = {}
     repeated: set[str] = set()
+    doubled: set[str] = set()
     spoofed: list[str] = []
     malformed: str | None = None
     known = _known
@@ -63,11 +66,11 @@ def read_fields(pairs: Iterable[tuple[str | bytes, bytes]]) -> Fields:
             spoofed.append(name)
             continue
         if name in into:
-            repeated.add(name)
+            (repeated if heap == _CLIENT else doubled).add(name)
             into[name] = f"{into[name]}, {text}"
         else:
             into[name] = text
-    return Fields(client, gateway, repeated, spoofed, malformed)
+    return Fields(client, gateway, repeated, doubled, spoofed, malformed)
 
 
 def _learn(raw: str | bytes) -> tuple[str, int]:

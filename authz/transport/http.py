@@ -127,7 +127,7 @@ class HttpTransport:
         return await read_body(receive, length, self._max_body)
 
     def _identify(self, kind: GatewayKind | None, fields: Fields, scope: Scope) -> Gateway | None:
-        if GATEWAY_TOKEN in fields.repeated:
+        if GATEWAY_TOKEN in fields.doubled:
             return None
         return self.gateways.identify(kind, fields.gateway.get(GATEWAY_TOKEN), peer_of(scope))
 

@@ -20,7 +20,7 @@ from authz.transport.headers import Fields
 def certificate(fields: Fields) -> str | None:
     """`$ssl_client_escaped_cert`, only where `$ssl_client_verify` says SUCCESS (attack 45)."""
     plumbing = fields.gateway
-    if plumbing.get("x-client-verify") != "SUCCESS" or "x-client-cert" in fields.repeated:
+    if plumbing.get("x-client-verify") != "SUCCESS" or "x-client-cert" in fields.doubled:
         return None
     text = plumbing.get("x-client-cert")
     return from_escaped_pem(text) if text else None

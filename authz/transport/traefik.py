@@ -19,7 +19,7 @@ from authz.transport.headers import Fields, encode
 
 def certificate(fields: Fields) -> str | None:
     """Of the passTLSClientCert middleware (`pem: true`): base64 without armour, the client's first."""
-    if "x-forwarded-tls-client-cert" in fields.repeated:
+    if "x-forwarded-tls-client-cert" in fields.doubled:
         return None
     text = fields.gateway.get("x-forwarded-tls-client-cert")
     return from_base64(text) if text else None
