@@ -114,17 +114,17 @@ def jwt_settings(name: str, entry: configured.JwtAuthenticator) -> JwtSettings:
 def build_rules(loaded: Loaded, authenticators: Authenticators, directory: Directory) -> Rules:
     """The rules of a valid configuration. Raises NotInThisVersion."""
     config = loaded.config
-    policies = {name: _policy(name, entry) for name, entry in config.limits.items()}
+    policies = {name: policy_of(name, entry) for name, entry in config.limits.items()}
     return Rules(
         digest=loaded.digest,
         routes=tuple(_route(entry, authenticators, policies) for entry in config.routes),
-        catalog=Catalog({name: _model(name, entry) for name, entry in config.models.items()}, directory),
+        catalog=Catalog({name: model_of(name, entry) for name, entry in config.models.items()}, directory),
         backends=tuple(_backend(name, entry) for name, entry in config.backends.items()),
         rate_headers=config.rate_headers == "always",
     )
 
 
-def _model(name: str, entry: ModelEntry) -> Model:
+def model_of(name: str, entry: ModelEntry) -> Model:
     access, price = entry.access, entry.price
     return Model(
         name=name,
@@ -150,7 +150,7 @@ def _backend(name: str, entry: BackendEntry) -> Backend:
     )
 
 
-def _policy(name: str, entry: LimitEntry) -> Policy:
+def policy_of(name: str, entry: LimitEntry) -> Policy:
     when = entry.when
     return Policy(
         name=name,

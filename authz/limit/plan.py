@@ -68,23 +68,30 @@ def _add(
     spending: Spending,
     now: int,
 ) -> None:
+    needed = upper_bound(policy.quota.unit, spending)
+    hold = hold_of(policy, partition, amount, needed=needed, shadow=shadow, now=now)
+    planned[hold.key] = Planned(policy, partition, hold)
+
+
+def hold_of(
+    policy: Policy, partition: Partition, amount: int, *, needed: int, shadow: bool = False, now: int
+) -> Hold:
+    """The hold of `needed` units on a policy's counter for one partition, where its quota is `amount`."""
     quota, window = policy.quota, policy.quota.window
-    key = counter_key(policy.name, partition)
     most = amount
     if window.algorithm is Algorithm.GCRA and quota.burst != quota.amount:
         most = max(1, quota.burst * amount // quota.amount) if quota.amount else 0
-    hold = Hold(
-        key=key,
+    return Hold(
+        key=counter_key(policy.name, partition),
         kind=_KINDS[window.algorithm],
         unit=quota.unit,
         quota=most,
-        amount=upper_bound(quota.unit, spending),
+        amount=needed,
         window=window.length_ms,
         rate=amount,
         bounds=calendar_bounds(now, window.period, window.timezone, window.week_start) if window.period else NO_BOUNDS,
         shadow=shadow,
     )
-    planned[key] = Planned(policy, partition, hold)
 
 
 NO_BOUNDS = (0, 0, 0, 0)

@@ -117,6 +117,20 @@ def counter_key(policy: str, partition: Partition) -> str:
     return policy + "".join(f"|{len(value)}:{value}" for _, value in partition)
 
 
+def partition_in(policy: Policy, counter: str) -> Partition | None:
+    """What `counter_key` was made of; None where the counter is not the policy's as it is now."""
+    rest, values = counter.removeprefix(policy.name), []
+    while rest:
+        length, colon, behind = rest.removeprefix("|").partition(":")
+        if rest[0] != "|" or not colon or not length.isdecimal():
+            return None
+        values.append(behind[: int(length)])
+        rest = behind[int(length) :]
+    if len(values) != len(policy.partition_by) or not counter.startswith(policy.name):
+        return None
+    return tuple(zip(policy.partition_by, values, strict=True))
+
+
 def spell(partition: Partition) -> str:
     """For a person: `team=nlp, model=llama3`."""
     return ", ".join(f"{dimension}={value}" for dimension, value in partition)
