@@ -54,7 +54,9 @@ class App:
         rules = build_rules(loaded, self._authenticators, self._store.directory)
         self._decider = Decider(rules, self._store.directory, self._store.counters, wall_clock)
         self.metrics = Metrics(version=__version__, config=self._digest)
-        self.health = Health(version=__version__, config=self._digest, store=lambda: self._store.trouble or "ok")
+        self.health = Health(
+            version=__version__, config=self._digest, store=lambda: self._store.trouble or "ok"
+        )
         service = Service(self._decider, self._store.counters, self._store.denials, wall_clock)
         desk = Desk(service, self.metrics.decided)
         gateways, largest = _gateways(loaded.config), _largest_body(loaded.config)
@@ -78,7 +80,9 @@ class App:
         self._authenticators.start()
         self._servers.append(await start_http(self._http, str(config.decisions.http)))
         self._servers.append(await start_http(self._admin, str(config.admin.listen)))
-        self._grpc = await start_grpc(self._check, self._log, str(config.decisions.grpc), max_body=self._largest)
+        self._grpc = await start_grpc(
+            self._check, self._log, str(config.decisions.grpc), max_body=self._largest
+        )
         await self._watcher.start()
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not walk it again

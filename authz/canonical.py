@@ -41,7 +41,10 @@ def read(request: Request) -> Target | Refusal:
     """The request's canonical target, or why it has none (attacks 1-19)."""
     method = request.method
     if method not in METHODS:
-        return Refusal(Reason.BAD_METHOD, "The HTTP method is not accepted. Use one of " + ", ".join(sorted(METHODS)) + ".")
+        return Refusal(
+            Reason.BAD_METHOD,
+            "The HTTP method is not accepted. Use one of " + ", ".join(sorted(METHODS)) + ".",
+        )
     path, mark, query = request.target.partition("?")
     fault = path_fault(path) if len(request.target) <= LONGEST_TARGET else "is longer than 8192 bytes"
     if fault:
@@ -54,7 +57,9 @@ def read(request: Request) -> Target | Refusal:
     headers = request.headers
     for name in METHOD_OVERRIDES:
         if name in headers:
-            return Refusal(Reason.BAD_HEADER, f"The header {name} is not accepted. Send the method itself.", name)
+            return Refusal(
+                Reason.BAD_HEADER, f"The header {name} is not accepted. Send the method itself.", name
+            )
     return Target(method, host, path, query)
 
 

@@ -102,7 +102,9 @@ class Decider:
         refusal = authorize(known.route.authorize, asked) or _too_long(seen, asked)
         if refusal is not None:
             return self._refuse(known, "authorize", refusal)
-        known.note("authorize", True, f"may use the model {model!r}" if model else "meets every rule of the route")
+        known.note(
+            "authorize", True, f"may use the model {model!r}" if model else "meets every rule of the route"
+        )
 
         spending = Spending(
             request=request,
@@ -135,7 +137,9 @@ class Decider:
         holds = [each.hold for each in planned]
         if not charge:
             return await self._counters.peek(holds)
-        return await self._counters.reserve(reservation, request.gateway.name, holds, self.rules.reservation_ttl_ms)
+        return await self._counters.reserve(
+            reservation, request.gateway.name, holds, self.rules.reservation_ttl_ms
+        )
 
     def _allow(
         self,
@@ -268,4 +272,3 @@ def _reservation_id(request: Request, target: Target) -> str:
     content.update(request.headers.get("cookie", "").encode("latin-1") + b"\0")
     content.update(request.body)
     return f"rsv_{content.hexdigest()}"
-

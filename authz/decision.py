@@ -56,6 +56,10 @@ class Allow(Struct, frozen=True, kw_only=True):
 
     reason: Reason = Reason.ALLOWED
 
+    def __repr__(self) -> str:
+        """`upstream` holds the backend's credential, `query` may hold anything: neither is shown."""
+        return f"<Allow {self.request_id} {self.subject.user} on {self.route}>"
+
 
 class Deny(Struct, frozen=True, kw_only=True):
     """Refuse it: the same status, headers and body through every gateway."""

@@ -20,7 +20,9 @@ def is_listing(target: Target) -> bool:
     return target.method == "GET" and target.path == PATH
 
 
-def open_models(rules: Rules, taken: Route, request: Request, target: Target, subject: Subject) -> Sequence[Model]:
+def open_models(
+    rules: Rules, taken: Route, request: Request, target: Target, subject: Subject
+) -> Sequence[Model]:
     """The models for which some inference route that takes this kind of credential agrees.
 
     Where no route reads a model from a body, the listing route's own rules decide.

@@ -28,7 +28,16 @@ _fields = msgspec.json.Decoder(dict[str, Raw])
 _value = msgspec.json.Decoder()
 
 GOVERNED = frozenset(
-    {"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"}
+    {
+        "model",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "n",
+        "best_of",
+    }
     | {"prompt", "input", "messages", "previous_response_id", "usage"}
 )
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -64,7 +73,9 @@ def peek(request: Request) -> Peek | Refusal:
     if state is BodyState.PARTIAL:
         return Refusal(Reason.BODY_INCOMPLETE)
     if state is BodyState.WITHHELD:
-        return Refusal(Reason.BODY_REQUIRED, "The gateway did not hand over the body, and this route needs it.")
+        return Refusal(
+            Reason.BODY_REQUIRED, "The gateway did not hand over the body, and this route needs it."
+        )
     headers = request.headers
     encoding = headers.get("content-encoding")
     if encoding is not None and encoding.strip().lower() != "identity":
@@ -83,7 +94,11 @@ def is_json(content_type: str) -> bool:
     kind = kind.strip()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         return False
-    charset = [value for name, _, value in (p.strip().partition("=") for p in parameters.split(";")) if name == "charset"]
+    charset = [
+        value
+        for name, _, value in (p.strip().partition("=") for p in parameters.split(";"))
+        if name == "charset"
+    ]
     return all(value.strip('"') in ("utf-8", "utf8") for value in charset)
 
 
@@ -120,13 +135,17 @@ def _refuse_repeats(body: bytes, raws: dict[str, bytes]) -> None:
             message = f"Write {folded!r} exactly so: readers disagree about its letter case."
             raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
         if len(raw) > LONGEST_NUMBER and raw[0] in b"-0123456789":
-            raise _Fault(Reason.BAD_PARAMETER, "A number has too many digits.", name if name.isascii() else None)
+            raise _Fault(
+                Reason.BAD_PARAMETER, "A number has too many digits.", name if name.isascii() else None
+            )
     if raws and _CLOSING.fullmatch(body, position) is None:
         raise _repeated(None)
 
 
 def _repeated(name: str | None) -> _Fault:
-    return _Fault(Reason.DUPLICATE_FIELD, "A field appears twice in the body.", name if name in GOVERNED else None)
+    return _Fault(
+        Reason.DUPLICATE_FIELD, "A field appears twice in the body.", name if name in GOVERNED else None
+    )
 
 
 def _governed(raws: dict[str, bytes], size: int) -> Peek:
@@ -153,7 +172,11 @@ def _model(raws: dict[str, bytes]) -> str | None:
     if model is None:
         return None
     if not isinstance(model, str) or len(model) > LONGEST_MODEL or _MODEL.fullmatch(model) is None:
-        raise _Fault(Reason.BAD_PARAMETER, "`model` must be a name in printable ASCII of at most 256 characters.", "model")
+        raise _Fault(
+            Reason.BAD_PARAMETER,
+            "`model` must be a name in printable ASCII of at most 256 characters.",
+            "model",
+        )
     return model
 
 

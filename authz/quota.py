@@ -77,7 +77,16 @@ _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)\Z", re.ASCII)
 _MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _MULTIPLES = {"k": 1000, "K": 1000, "M": 10**6, "G": 10**9}
 _CALENDAR = frozenset({"day", "week", "month"})
-_ROLLING = {"s": "1s", "m": "1m", "h": "1h", "d": "24h", "second": "1s", "minute": "1m", "min": "1m", "hour": "1h"}
+_ROLLING = {
+    "s": "1s",
+    "m": "1m",
+    "h": "1h",
+    "d": "24h",
+    "second": "1s",
+    "minute": "1m",
+    "min": "1m",
+    "hour": "1h",
+}
 
 
 def parse_duration(text: str) -> int:
@@ -127,14 +136,20 @@ def parse_window(
     text = text.strip()
     if text in _CALENDAR:
         if algorithm not in (None, Algorithm.CALENDAR):
-            raise BadQuota(f"a {text} window follows the calendar; {algorithm} needs a rolling one such as 24h")
+            raise BadQuota(
+                f"a {text} window follows the calendar; {algorithm} needs a rolling one such as 24h"
+            )
         return Window(algorithm=Algorithm.CALENDAR, period=text, timezone=timezone, week_start=week_start)
     length = parse_duration(_ROLLING.get(text, text))
     if algorithm == Algorithm.CALENDAR:
         raise BadQuota("a calendar window is day, week or month")
-    chosen = Algorithm(algorithm) if algorithm else Algorithm.GCRA if unit is Unit.REQUESTS else Algorithm.SLIDING
+    chosen = (
+        Algorithm(algorithm) if algorithm else Algorithm.GCRA if unit is Unit.REQUESTS else Algorithm.SLIDING
+    )
     if chosen is Algorithm.SLIDING and length % 60:
-        raise BadQuota(f"a sliding window must divide into 60 whole parts of a millisecond; {text!r} does not")
+        raise BadQuota(
+            f"a sliding window must divide into 60 whole parts of a millisecond; {text!r} does not"
+        )
     return Window(algorithm=chosen, length_ms=length)
 
 
@@ -149,7 +164,9 @@ def parse_quota(text: str, *, timezone: str = "UTC", week_start: int = 0) -> Quo
     name, equals, rest = text.strip().partition("=")
     if not equals or name not in Unit.__members__.values():
         units = ", ".join(Unit)
-        raise BadQuota(f"{text!r} is not a limit; write UNIT=N/WINDOW with one of {units}, for example requests=60/m")
+        raise BadQuota(
+            f"{text!r} is not a limit; write UNIT=N/WINDOW with one of {units}, for example requests=60/m"
+        )
     unit = Unit(name)
     amount_text, slash, window_text = rest.partition("/")
     amount = parse_amount(amount_text, unit)
@@ -160,4 +177,6 @@ def parse_quota(text: str, *, timezone: str = "UTC", week_start: int = 0) -> Quo
     if not slash:
         raise BadQuota(f"{text!r} has no window; write for example {unit}={amount_text}/day")
     window = parse_window(window_text, unit, timezone=timezone, week_start=week_start)
-    return Quota(unit=unit, amount=amount, window=window, burst=amount if window.algorithm is Algorithm.GCRA else 0)
+    return Quota(
+        unit=unit, amount=amount, window=window, burst=amount if window.algorithm is Algorithm.GCRA else 0
+    )

@@ -52,7 +52,11 @@ class PathPattern(Struct, frozen=True):
             return found.groupdict() if found else None
         if self.prefix is not None:
             # "/v1/*" takes /v1/x and /v1/x/y, not /v1 itself and never /v1x (attack 11).
-            return _NO_VARIABLES if path.startswith(self.prefix) and len(path) > len(self.prefix) or self.prefix == "/" else None
+            return (
+                _NO_VARIABLES
+                if (path.startswith(self.prefix) and len(path) > len(self.prefix)) or self.prefix == "/"
+                else None
+            )
         return _NO_VARIABLES if path == self.text else None
 
 
@@ -68,7 +72,9 @@ def _template(text: str) -> re.Pattern[str]:
         if variable:
             parts.append(f"/(?P<{variable[1]}>[^/]+)")
         elif "{" in segment or "}" in segment:
-            raise ValueError(f"in the path {text!r} a variable must be a whole segment, such as /v1/{{model}}/x")
+            raise ValueError(
+                f"in the path {text!r} a variable must be a whole segment, such as /v1/{{model}}/x"
+            )
         else:
             parts.append("/(?:.*)" if segment == "*" else "/" + re.escape(segment))
     return re.compile("".join(parts))
@@ -84,7 +90,9 @@ class Match(Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str | None], ...] = ()  # None: present with any value
 
     def __call__(self, target: Target, request: Request) -> Mapping[str, str] | None:
-        if self.families and not any(target.path in FAMILIES[f].get(target.method, ()) for f in self.families):
+        if self.families and not any(
+            target.path in FAMILIES[f].get(target.method, ()) for f in self.families
+        ):
             return None
         if self.methods and target.method not in self.methods:
             return None

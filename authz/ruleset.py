@@ -60,8 +60,12 @@ class Authenticators:
         match entry:
             case configured.ApiKeyAuthenticator():
                 if entry.act_for is not None:
-                    raise NotInThisVersion(f"authenticators.{name}: `act_for` is not in this version; remove it")
-                return ApiKeyAuthenticator(name, [Slot("header", header) for header in entry.headers], directory, clock)
+                    raise NotInThisVersion(
+                        f"authenticators.{name}: `act_for` is not in this version; remove it"
+                    )
+                return ApiKeyAuthenticator(
+                    name, [Slot("header", header) for header in entry.headers], directory, clock
+                )
             case configured.JwtAuthenticator():
                 settings = jwt_settings(name, entry)
                 known = before._jwt.get(settings) if before is not None else None
@@ -69,7 +73,9 @@ class Authenticators:
                 return self._jwt[settings]
             case configured.NetworkAuthenticator():
                 return NetworkAuthenticator(name, [str(network) for network in entry.allow])
-        raise NotInThisVersion(f"authenticators.{name}: the type `{entry.type}` is not in this version; remove it")
+        raise NotInThisVersion(
+            f"authenticators.{name}: the type `{entry.type}` is not in this version; remove it"
+        )
 
     def __getitem__(self, name: str) -> Authenticator:
         return self._by_name[name]

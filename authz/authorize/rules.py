@@ -79,7 +79,11 @@ class ModelsListed(Struct, frozen=True):
         refusal = _unknown_or_missing(asked)
         if refusal is not None or asked.model is None:
             return refusal
-        return None if asked.model in self.names else Refusal(Reason.MODEL_NOT_ALLOWED, _closed(asked.model), "model")
+        return (
+            None
+            if asked.model in self.names
+            else Refusal(Reason.MODEL_NOT_ALLOWED, _closed(asked.model), "model")
+        )
 
 
 class ModelsAny(Struct, frozen=True):
@@ -118,7 +122,9 @@ class HasRoles(Struct, frozen=True):
     def refuses(self, asked: Asked) -> Refusal | None:
         if self.roles & asked.subject.roles:
             return None
-        return Refusal(Reason.NOT_AUTHORIZED, f"The caller needs one of the roles {', '.join(sorted(self.roles))}.")
+        return Refusal(
+            Reason.NOT_AUTHORIZED, f"The caller needs one of the roles {', '.join(sorted(self.roles))}."
+        )
 
 
 class Meets(Struct, frozen=True):
@@ -133,4 +139,8 @@ class Meets(Struct, frozen=True):
             met = self.program(asked) is True
         except Exception:  # any failure to evaluate is a "no"
             met = False
-        return None if met else Refusal(Reason.NOT_AUTHORIZED, "The caller does not meet a condition of this route.")
+        return (
+            None
+            if met
+            else Refusal(Reason.NOT_AUTHORIZED, "The caller does not meet a condition of this route.")
+        )

@@ -56,7 +56,9 @@ def plan(policies: Sequence[Policy], spending: Spending, directory: Directory, n
 @lru_cache(maxsize=1024)
 def _beside(policy: Policy) -> Policy:
     """The shadow twin of a live policy; it counts for itself."""
-    return Policy(name=f"{policy.name}~shadow", quota=policy.quota, partition_by=policy.partition_by, shadow=True)
+    return Policy(
+        name=f"{policy.name}~shadow", quota=policy.quota, partition_by=policy.partition_by, shadow=True
+    )
 
 
 def _add(
@@ -89,7 +91,9 @@ def hold_of(
         amount=needed,
         window=window.length_ms,
         rate=amount,
-        bounds=calendar_bounds(now, window.period, window.timezone, window.week_start) if window.period else NO_BOUNDS,
+        bounds=calendar_bounds(now, window.period, window.timezone, window.week_start)
+        if window.period
+        else NO_BOUNDS,
         shadow=shadow,
     )
 

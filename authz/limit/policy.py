@@ -78,9 +78,15 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     @property
     def needs_model(self) -> bool:
-        return "model" in self.partition_by or bool(self.when and self.when.models) or self.quota.unit in TOKEN_UNITS
+        return (
+            "model" in self.partition_by
+            or bool(self.when and self.when.models)
+            or self.quota.unit in TOKEN_UNITS
+        )
 
-    def amount_for(self, partition: Partition, adjustments: Mapping[Partition, Sequence[Adjustment]], now: int) -> int:
+    def amount_for(
+        self, partition: Partition, adjustments: Mapping[Partition, Sequence[Adjustment]], now: int
+    ) -> int:
         """The quota in force: a run-time override before one of the config, grants on top."""
         amount = self.quota.amount
         held = frozenset(partition)

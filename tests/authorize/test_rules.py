@@ -2,7 +2,16 @@
 
 import pytest
 
-from authz.authorize import Asked, HasRoles, HasScopes, ModelsAllowed, ModelsAny, ModelsListed, Rule, authorize
+from authz.authorize import (
+    Asked,
+    HasRoles,
+    HasScopes,
+    ModelsAllowed,
+    ModelsAny,
+    ModelsListed,
+    Rule,
+    authorize,
+)
 from authz.authorize.conditions import compile_condition
 from authz.canonical import Target
 from authz.catalog import Catalog
@@ -104,7 +113,10 @@ def test_all_rules_must_agree() -> None:
     full = who(roles=frozenset({"b"}), scopes=frozenset({"x", "y", "z"}))
     assert authorize(rules, asked(full, None)) is None
     assert authorize(rules, asked(who(scopes=frozenset({"x", "y"})), None)).reason is Reason.NOT_AUTHORIZED
-    assert "scope y" in authorize(rules, asked(who(roles=frozenset({"b"}), scopes=frozenset({"x"})), None)).message
+    assert (
+        "scope y"
+        in authorize(rules, asked(who(roles=frozenset({"b"}), scopes=frozenset({"x"})), None)).message
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +142,8 @@ def test_conditions(condition: str, met: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "words"), [("subject.roles ==", "does not parse"), ("user.name == 'x'", "uses user"), ("", "does not parse")]
+    ("condition", "words"),
+    [("subject.roles ==", "does not parse"), ("user.name == 'x'", "uses user"), ("", "does not parse")],
 )
 def test_a_condition_that_cannot_be_meant_is_refused_at_load(condition: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):

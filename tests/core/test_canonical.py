@@ -10,15 +10,34 @@ from authz.request import Gateway, GatewayKind, Request
 EDGE = Gateway(name="edge", kind=GatewayKind.ENVOY, proven=True)
 
 
-def ask(target: str, *, method: str = "GET", host: str = "llm.test", headers: dict[str, str] | None = None) -> Request:
+def ask(
+    target: str, *, method: str = "GET", host: str = "llm.test", headers: dict[str, str] | None = None
+) -> Request:
     return Request(
-        gateway=EDGE, request_id="r", method=method, target=target, host=host, scheme="https", headers=headers or {}
+        gateway=EDGE,
+        request_id="r",
+        method=method,
+        target=target,
+        host=host,
+        scheme="https",
+        headers=headers or {},
     )
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1/chat/completions", "/v1/models/", "/a-b_c~d.e", "/v1/models/llama3:8b", "/v1/%E2%82%AC", "/a@b", "/(x)", "/..a/b..", "/.well-known/x"],
+    [
+        "/",
+        "/v1/chat/completions",
+        "/v1/models/",
+        "/a-b_c~d.e",
+        "/v1/models/llama3:8b",
+        "/v1/%E2%82%AC",
+        "/a@b",
+        "/(x)",
+        "/..a/b..",
+        "/.well-known/x",
+    ],
 )
 def test_canonical_paths_pass(path: str) -> None:
     assert path_fault(path) is None

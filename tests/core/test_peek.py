@@ -15,7 +15,9 @@ from authz.request import BodyState, Gateway, GatewayKind, Request
 EDGE = Gateway(name="edge", kind=GatewayKind.ENVOY, proven=True)
 
 
-def ask(body: bytes | str, headers: dict[str, str] | None = None, state: BodyState = BodyState.WHOLE) -> Request:
+def ask(
+    body: bytes | str, headers: dict[str, str] | None = None, state: BodyState = BodyState.WHOLE
+) -> Request:
     return Request(
         gateway=EDGE,
         request_id="r",
@@ -53,7 +55,10 @@ def test_counts_prompts(body: str, prompts: int) -> None:
     assert answer.prompts == prompts
 
 
-@pytest.mark.parametrize("body", ["{}", " { } ", '{"a": {"b": 1, "b": 2}}', '{\n"a"\t:\r1 , "b":[{}]}\n', '{"model": null, "n": null}'])
+@pytest.mark.parametrize(
+    "body",
+    ["{}", " { } ", '{"a": {"b": 1, "b": 2}}', '{\n"a"\t:\r1 , "b":[{}]}\n', '{"model": null, "n": null}'],
+)
 def test_whitespace_and_nesting_are_fine(body: str) -> None:
     assert isinstance(peek(ask(body)), Peek)
 
@@ -107,7 +112,9 @@ def test_whitespace_and_nesting_are_fine(body: str) -> None:
         (84, '{"a": 1 /* */}', Reason.BAD_BODY),
     ],
 )
-def test_bodies_that_parsers_disagree_about_are_refused(attack: int, body: bytes | str, reason: Reason) -> None:
+def test_bodies_that_parsers_disagree_about_are_refused(
+    attack: int, body: bytes | str, reason: Reason
+) -> None:
     answer = peek(ask(body))
     assert isinstance(answer, Refusal)
     assert answer.reason is reason
@@ -131,13 +138,24 @@ def test_only_plain_json_is_read(headers: dict[str, str], reason: Reason) -> Non
     assert answer.reason is reason
 
 
-@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=UTF-8", "application/vnd.x+json", "application/json;charset=utf8"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        "application/vnd.x+json",
+        "application/json;charset=utf8",
+    ],
+)
 def test_json_by_any_of_its_names(kind: str) -> None:
-    assert isinstance(peek(ask('{"model": "a"}', {"content-type": kind, "content-encoding": "identity"})), Peek)
+    assert isinstance(
+        peek(ask('{"model": "a"}', {"content-type": kind, "content-encoding": "identity"})), Peek
+    )
 
 
 @pytest.mark.parametrize(
-    ("state", "reason"), [(BodyState.PARTIAL, Reason.BODY_INCOMPLETE), (BodyState.WITHHELD, Reason.BODY_REQUIRED)]
+    ("state", "reason"),
+    [(BodyState.PARTIAL, Reason.BODY_INCOMPLETE), (BodyState.WITHHELD, Reason.BODY_REQUIRED)],
 )
 def test_a_body_is_never_guessed(state: BodyState, reason: Reason) -> None:
     answer = peek(ask('{"model": "a"}', state=state))
@@ -167,15 +185,32 @@ def test_attack_92_too_many_fields_are_refused_early(body: bytes) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text(),
+    lambda v: st.lists(v) | st.dictionaries(st.text(), v),
 )
 
 
 @given(st.dictionaries(st.text(), json_values), st.booleans(), st.sampled_from([None, 1]))
-def test_no_valid_object_is_taken_for_one_with_repeats(value: dict[str, object], ascii_only: bool, indent: int | None) -> None:
+def test_no_valid_object_is_taken_for_one_with_repeats(
+    value: dict[str, object], ascii_only: bool, indent: int | None
+) -> None:
     """Any object with distinct names passes the repeat check, however it is written."""
-    governed = {"model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "prompt", "input"}
-    value = {k: v for k, v in value.items() if k.casefold() not in governed | {"messages", "stream_options", "previous_response_id", "usage"}}
+    governed = {
+        "model",
+        "stream",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "n",
+        "best_of",
+        "prompt",
+        "input",
+    }
+    value = {
+        k: v
+        for k, v in value.items()
+        if k.casefold() not in governed | {"messages", "stream_options", "previous_response_id", "usage"}
+    }
     answer = peek(ask(json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "replace")))
     assert isinstance(answer, Peek), answer
 

@@ -20,9 +20,16 @@ from authz.quota import Algorithm, BadQuota, Unit, parse_amount, parse_duration,
         ("concurrency=4", Unit.CONCURRENCY, 4, Algorithm.CONCURRENCY, ""),
     ],
 )
-def test_limits_on_the_command_line(text: str, unit: Unit, amount: int, algorithm: Algorithm, window: str) -> None:
+def test_limits_on_the_command_line(
+    text: str, unit: Unit, amount: int, algorithm: Algorithm, window: str
+) -> None:
     quota = parse_quota(text)
-    assert (quota.unit, quota.amount, quota.window.algorithm, str(quota.window)) == (unit, amount, algorithm, window)
+    assert (quota.unit, quota.amount, quota.window.algorithm, str(quota.window)) == (
+        unit,
+        amount,
+        algorithm,
+        window,
+    )
     assert parse_quota(str(quota)) == quota
 
 

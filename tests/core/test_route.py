@@ -45,7 +45,9 @@ def test_paths(pattern: str, path: str, variables: dict[str, str] | None) -> Non
     assert PathPattern.parse(pattern).match(path) == variables
 
 
-@pytest.mark.parametrize("pattern", ["v1/chat", "/v1*", "/v1/*/x", "/v1/{model", "/v1/x{model}", "/v1/{Model}"])
+@pytest.mark.parametrize(
+    "pattern", ["v1/chat", "/v1*", "/v1/*/x", "/v1/{model", "/v1/x{model}", "/v1/{Model}"]
+)
 def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="path"):
         PathPattern.parse(pattern)
