@@ -131,6 +131,7 @@ class StubAuthz:
             port=self.http_port,
             http=ExactTargetProtocol,
             ws="none",
+            interface="asgi3",
             lifespan="off",
             access_log=False,
             log_level="error",
@@ -142,7 +143,9 @@ class StubAuthz:
         self._thread = threading.Thread(target=self._http.run, daemon=True)
         self._thread.start()
         self._grpc = grpc.server(
-            ThreadPoolExecutor(16), handlers=(self._handlers(),), options=(("grpc.so_reuseport", 0),)
+            ThreadPoolExecutor(16),
+            handlers=(self._handlers(),),
+            options=(("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 << 20)),
         )
         servicer = health.HealthServicer()
         servicer.set("", health_pb2.HealthCheckResponse.SERVING)
