@@ -1,0 +1,36 @@
+"""Names of the headers between authz and its gateways, for configurations that must spell each."""
+
+CLIENT_HEADERS = (
+    "RateLimit",
+    "RateLimit-Policy",
+    "X-RateLimit-Limit-Requests",
+    "X-RateLimit-Remaining-Requests",
+    "X-RateLimit-Reset-Requests",
+    "X-RateLimit-Limit-Tokens",
+    "X-RateLimit-Remaining-Tokens",
+    "X-RateLimit-Reset-Tokens",
+    "X-Request-Id",
+)
+"""Of an allowance, for the client's response."""
+
+IDENTITY_HEADERS = (
+    "X-Authz-User",
+    "X-Authz-Team",
+    "X-Authz-Key",
+    "X-Authz-Model",
+    "X-Authz-Reservation",
+    "X-Authz-Request-Id",
+)
+"""Of an allowance, for the model server; always set or removed."""
+
+GATEWAY_HEADERS = (
+    "X-Authz-Gateway-Token",
+    "X-Authz-Backend",
+    "X-Authz-Uri",
+    "X-Authz-Remove",
+    "X-Authz-Cookie",
+)
+"""Between authz and its gateway only."""
+
+REFUSALS = (400, 401, 403, 413, 415, 429, 503)
+"""The statuses with which authz refuses."""
