@@ -73,6 +73,8 @@ async def _body(response: httpx2.Response) -> bytes:
 async def _judge_peer(event: str, info: dict[str, Any]) -> None:
     """Look at the address once the name is resolved and connected, and before anything is sent to it."""
     if event == "connection.connect_tcp.complete":
-        peer = info["return_value"].get_extra_info("server_addr")
+        stream = info["return_value"]
+        peer = stream.get_extra_info("server_addr")
         if peer and is_forbidden(str(peer[0]).partition("%")[0]):
+            await stream.aclose()
             raise FetchFailed("the name leads to a link-local address")

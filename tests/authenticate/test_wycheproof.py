@@ -40,7 +40,7 @@ WAIVED = {
 }
 
 # Vectors that are called invalid for their padding, which the published file has lost: what is left is, byte
-# for byte, a vector of the same suite that is called valid. Nobody can refuse the one and accept the other; that
+# for byte, a vector of the same suite that is called valid. Nobody can refuse one and accept the other. That
 # padding itself is refused is tested with attack 53.
 TWINS = {367: 357, 370: 357}
 
