@@ -7,7 +7,7 @@ to the writer. The loop itself never waits for the disk.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from authz.quota import Unit
 from authz.store.counting import State
@@ -141,6 +141,13 @@ class EmbeddedStore(Store):
         if self._reading is None or self._reading.done():
             self._report(self._reading, "reading")
             self._reading = self._read_thread.submit(self._mirror.poll)
+
+    def wait_for_writer(self) -> None:
+        """Return once what `keep_up` handed over is written, or has failed. Blocks."""
+        for pending in (self._writing, self._reading):
+            if pending is not None:
+                wait([pending])
+        self._conclude()
 
     def _begin(self, now: int) -> None:
         """Hand the writer what has gathered, or once more what it could not write."""

@@ -113,10 +113,11 @@ class Engine:
 
     def peek(self, now: int, holds: Sequence[Hold]) -> Reserved | Exhausted:
         """What `reserve` would answer. Changes nothing."""
+        self.sweep(now)
         stage = self._stage(holds, now)
         if stage.denied:
             return self._exhausted(stage, holds, now)
-        return Reserved(self._levels(stage.counters, holds, now, taken=1), False, tuple(stage.over))
+        return Reserved(self._levels(stage.counters, holds, now, asked=True), False, tuple(stage.over))
 
     def apply(self, op: Op) -> None:
         """Make a change that was admitted before. It is charged whatever the counters say."""
@@ -161,7 +162,7 @@ class Engine:
 
     def _stage_lease(self, stage: _Stage, index: int, hold: Hold, now: int) -> None:
         leases = self._leases.get(hold.key) or Leases()
-        if leases.count(now) + hold.amount > hold.quota and hold.amount:
+        if hold.amount and leases.count(now) >= hold.quota:
             (stage.over if hold.shadow else stage.denied).append(index)
         stage.leases[hold.key] = leases
 
@@ -271,20 +272,20 @@ class Engine:
         for index in stage.denied:
             hold = holds[index]
             if hold.kind is Kind.CONCURRENCY:
-                waits.append(stage.leases[hold.key].wait(now) if hold.amount <= hold.quota else -1)
+                waits.append(stage.leases[hold.key].wait(now) if hold.quota > 0 else -1)
             else:
                 waits.append(KINDS[hold.kind].wait(hold, views[hold.key], now))
         wait = -1 if min(waits) < 0 else max(waits)
         return Exhausted(tuple(stage.denied), wait, self._levels(views, holds, now))
 
     def _levels(
-        self, states: Mapping[str, State], holds: Sequence[Hold], now: int, taken: int = 0
+        self, states: Mapping[str, State], holds: Sequence[Hold], now: int, asked: bool = False
     ) -> tuple[Level, ...]:
         levels = []
         for hold in holds:
             kind = hold.kind
             if kind is Kind.CONCURRENCY:
-                levels.append(self._lease_level(hold, now, taken))
+                levels.append(self._lease_level(hold, now, asked))
                 continue
             state = states[hold.key]
             used = _USED[kind](state)
@@ -294,11 +295,12 @@ class Engine:
             levels.append(Level(left if left > 0 else 0, _RESET[kind](state, now), running))
         return tuple(levels)
 
-    def _lease_level(self, hold: Hold, now: int, taken: int) -> Level:
+    def _lease_level(self, hold: Hold, now: int, asked: bool) -> Level:
+        """`asked`: as it would be with one more."""
         leases = self._leases.get(hold.key)
         running = leases.count(now) if leases is not None else 0
         reset = leases.reset(now) if leases is not None else 0
-        return Level(max(0, hold.quota - running - taken), reset, running)
+        return Level(max(0, hold.quota - running - (asked and hold.amount > 0)), reset, running)
 
     # -- keeping house -----------------------------------------------------------------------------
 

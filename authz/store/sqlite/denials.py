@@ -30,7 +30,8 @@ class SqliteDenialLog:
         self._before()
         rows = self._database.read(
             "SELECT body FROM denials WHERE last_at >= ?1 AND (?2 = '' OR user = ?2)"
-            " AND (?3 = 0 OR status = ?3) AND (?4 = '' OR reason = ?4) ORDER BY last_at DESC, row DESC LIMIT ?5",
+            " AND (?3 = 0 OR status = ?3) AND (?4 = '' OR reason = ?4)"
+            " ORDER BY last_at DESC, row DESC LIMIT ?5",
             (since, user, status, reason, limit),
         )
         return [_decode(body) for (body,) in rows]

@@ -86,7 +86,7 @@ def _lock(path: Path) -> int:
         owner = os.read(file, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(file)
         raise StoreUnusable(
-            f"{path} is in use by another authz service (process {owner}); stop it, or give this one its own store"
+            f"{path} is in use by another authz service (process {owner}); stop it, or use another store"
         ) from error
     os.ftruncate(file, 0)
     os.write(file, str(os.getpid()).encode())

@@ -1,0 +1,78 @@
+"""A clock to turn, and holds in few words."""
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from authz.limit.calendar import calendar_bounds
+from authz.quota import Unit
+from authz.store.embedded import EmbeddedStore
+from authz.store.protocols import Hold, Kind
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+NOON = 1_700_006_400_000  # 2023-11-15 00:00 UTC, a whole minute, hour and day
+
+
+class Clock:
+    """Milliseconds that move only when told to."""
+
+    def __init__(self, now: int = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+    def pass_(self, milliseconds: int) -> None:
+        self.now += milliseconds
+
+
+def at(local: str, zone: str = "UTC") -> int:
+    """`2024-03-31 12:00` in the zone, as ms since the epoch."""
+    return int(datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)
+
+
+def gcra(
+    quota: int,
+    amount: int = 1,
+    *,
+    key: str = "g",
+    window: int = MINUTE,
+    burst: int | None = None,
+    **more: Any,
+) -> Hold:
+    unit = more.pop("unit", Unit.REQUESTS)
+    return Hold(key, Kind.GCRA, unit, quota if burst is None else burst, amount, window, quota, **more)
+
+
+def fixed(quota: int, amount: int = 1, *, key: str = "f", window: int = MINUTE, **more: Any) -> Hold:
+    return Hold(key, Kind.FIXED, more.pop("unit", Unit.TOKENS), quota, amount, window, **more)
+
+
+def sliding(quota: int, amount: int = 1, *, key: str = "s", window: int = MINUTE, **more: Any) -> Hold:
+    return Hold(key, Kind.SLIDING, more.pop("unit", Unit.TOKENS), quota, amount, window, **more)
+
+
+def calendar(
+    quota: int,
+    amount: int,
+    now: int,
+    period: str = "day",
+    zone: str = "UTC",
+    *,
+    week_start: int = 0,
+    key: str = "c",
+    **more: Any,
+) -> Hold:
+    bounds = calendar_bounds(now, period, zone, week_start)
+    return Hold(key, Kind.CALENDAR, more.pop("unit", Unit.TOKENS), quota, amount, bounds=bounds, **more)
+
+
+def slot(quota: int, *, key: str = "slots", **more: Any) -> Hold:
+    return Hold(key, Kind.CONCURRENCY, Unit.CONCURRENCY, quota, 1, **more)
+
+
+async def settled(store: EmbeddedStore) -> None:
+    """Upkeep until what was gathered is written."""
+    for _ in range(2):
+        store.keep_up()
+        store.wait_for_writer()

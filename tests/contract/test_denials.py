@@ -1,0 +1,99 @@
+"""Refusals are kept: bounded, floods as one row, found by what the client saw."""
+
+from msgspec.structs import replace
+
+from authz.store.embedded import EmbeddedStore
+from authz.store.floods import ALSO_KEPT, WAITING
+from authz.store.records import Denial
+from tests.contract.kit import NOON, Clock, settled
+
+ONE = Denial(
+    id="req-0",
+    at=NOON,
+    last_at=NOON,
+    count=1,
+    gateway="edge",
+    route="inference",
+    method="POST",
+    path="/v1/chat/completions",
+    reason="rate_limited",
+    status=429,
+    message="The limit is used up.",
+    user="bob",
+    key="key_1",
+    model="llama3",
+    ip="192.0.2.1",
+    limits=({"policy": "key-rpm", "remaining": 0, "exhausted": True, "reset_after": 1.5},),
+)
+
+
+def later(n: int, **changes: object) -> Denial:
+    moment = NOON + n
+    return replace(ONE, **({"id": f"req-{n}", "at": moment, "last_at": moment} | changes))
+
+
+async def test_a_refusal_comes_back_as_it_went_in(store: EmbeddedStore) -> None:
+    store.denials.record(ONE)
+    await settled(store)
+    assert store.denial_log.list() == [ONE]
+    assert store.denial_log.show("req-0") == ONE
+    assert store.denial_log.show("req-9") is None
+
+
+async def test_identical_ones_within_a_minute_are_one_row(store: EmbeddedStore) -> None:
+    for n in range(50):
+        store.denials.record(later(n))
+        if n == 20:
+            await settled(store)
+    await settled(store)
+    (flood,) = store.denial_log.list()
+    assert (flood.id, flood.at, flood.last_at, flood.count) == ("req-0", NOON, NOON + 49, 50)
+    assert flood.also == tuple(f"req-{n}" for n in range(50 - ALSO_KEPT, 50))
+    assert store.denial_log.show("req-49") == flood
+    assert store.denial_log.show("req-0") == flood
+
+
+async def test_a_flood_begins_anew_after_a_minute(store: EmbeddedStore) -> None:
+    for n in (0, 59_999, 60_000):
+        store.denials.record(later(n))
+    await settled(store)
+    assert [(each.id, each.count) for each in store.denial_log.list()] == [("req-60000", 1), ("req-0", 2)]
+
+
+async def test_whatever_differs_is_told_apart(store: EmbeddedStore) -> None:
+    for n, change in enumerate(("gateway", "route", "reason", "user", "key", "ip", "model", "path")):
+        store.denials.record(later(n, **{change: "other"}))
+    await settled(store)
+    assert len(store.denial_log.list()) == 8
+
+
+async def test_choosing(store: EmbeddedStore) -> None:
+    store.denials.record(later(1))
+    store.denials.record(later(2, user="alice", status=401, reason="key_unknown"))
+    store.denials.record(later(3, user="alice", path="/x"))
+    await settled(store)
+    log = store.denial_log
+    assert [each.id for each in log.list()] == ["req-3", "req-2", "req-1"]
+    assert [each.id for each in log.list(user="alice")] == ["req-3", "req-2"]
+    assert [each.id for each in log.list(status=401)] == ["req-2"]
+    assert [each.id for each in log.list(reason="rate_limited", user="bob")] == ["req-1"]
+    assert [each.id for each in log.list(since=NOON + 2)] == ["req-3", "req-2"]
+    assert [each.id for each in log.list(limit=1)] == ["req-3"]
+
+
+async def test_a_client_that_fixes_its_id_hides_nothing(store: EmbeddedStore) -> None:
+    store.denials.record(later(1, id="mine"))
+    store.denials.record(later(2, id="mine", user="alice"))
+    await settled(store)
+    assert len(store.denial_log.list()) == 2
+    shown = store.denial_log.show("mine")
+    assert shown is not None
+    assert shown.user == "alice"
+
+
+async def test_what_does_not_fit_is_counted(store: EmbeddedStore, clock: Clock) -> None:
+    for n in range(WAITING + 7):
+        store.denials.record(later(n, path=f"/{n}"))
+    assert store.dropped_denials == 7
+    await settled(store)
+    assert len(store.denial_log.list(limit=10 * WAITING)) == WAITING
