@@ -1,14 +1,13 @@
 """`decisions:` and `admin:` where authz listens, and who may administer it."""
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from pydantic import ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
 from authz.config.base import Section, Wrong, context
-from authz.config.gateways import check_token
 from authz.config.network import Address, ListenAddress
-from authz.config.secret import Secret, SecretRef
+from authz.config.secret import Secret, SecretRef, Token, check_token
 from authz.config.words import Name, Some, Word
 
 AdminRole = Literal["admin", "reader", "team-admin"]
@@ -42,21 +41,18 @@ class AdminToken(SecretRef):
         return self._secret
 
     @model_validator(mode="after")
-    def _complete(self, info: ValidationInfo) -> "AdminToken":
-        self._secret = self.resolve(context(info))
-        if self._secret.present:
-            check_token(
-                self._secret, next(key for key in ("env", "file", "value") if getattr(self, key) is not None)
-            )
-        if self.role == "team-admin" and self.teams is None:
-            raise Wrong("a team-admin needs the key `teams`", on_key=True)
-        if self.role != "team-admin" and self.teams is not None:
-            raise Wrong(
-                f"`teams` belongs to a team-admin; the role {self.role} covers every team",
-                at=("teams",),
-                on_key=True,
-            )
+    def _read(self, info: ValidationInfo) -> "AdminToken":
+        self._secret = check_token(self.resolve(context(info)))
         return self
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        role = data.get("role")
+        if role == "team-admin" and "teams" not in data:
+            yield Wrong("missing key `teams`: a team-admin has some", on_key=True)
+        if role in ("admin", "reader") and "teams" in data:
+            message = f"`teams` belongs to a team-admin; the role {role} covers every team"
+            yield Wrong(message, at=("teams",), on_key=True)
 
 
 class Admin(Section):
@@ -65,16 +61,13 @@ class Admin(Section):
     listen: ListenAddress = Address("127.0.0.1", 9002)
     """Address of the web UI, `/api/v1` and `/metrics`."""
 
-    token: Secret | None = None
+    token: Token | None = None
     """The one token; its role is `admin`."""
 
     tokens: Mapping[Name, AdminToken] = {}
     """Several tokens by name, each with a role."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> "Admin":
-        if self.token is not None and self.tokens:
-            raise Wrong("give `token` or `tokens`, not both", at=("tokens",), on_key=True)
-        if self.token is not None and self.token.present:
-            check_token(self.token, "token")
-        return self
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if "token" in data and "tokens" in data:
+            yield Wrong("give `token` or `tokens`, not both", at=("tokens",), on_key=True)

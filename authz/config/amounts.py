@@ -13,8 +13,8 @@ from authz.quota import BadQuota, Unit, parse_amount, parse_duration
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise Wrong(f"a whole number is needed, not {describe(value)}")
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Wrong(f"a whole number is wanted, not {describe(value)}")
     try:
         number = parse_amount(value, Unit.TOKENS)
     except BadQuota:
@@ -32,9 +32,11 @@ _LARGEST_BODY = 1 << 30
 
 
 def _size(value: Any) -> int:
-    match = None if isinstance(value, bool) else _SIZE.match(str(value))
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Wrong(f"a size such as 4MiB is wanted, not {describe(value)}")
+    match = _SIZE.match(str(value))
     if match is None:
-        raise Wrong(f"a size is needed, such as 4MiB or 65536, not {describe(value)}")
+        raise Wrong(f"{shorten(str(value))!r} is not a size; write for example 4MiB or 65536")
     size = int(match[1]) * _SIZES[match[2]]
     if not 1 <= size <= _LARGEST_BODY:
         raise Wrong("a size lies between 1 byte and 1GiB")

@@ -2,13 +2,13 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from authz.config.amounts import Milliseconds
-from authz.config.base import ONE_KEY, Section, Wrong, spell
+from authz.config.base import ONE_KEY, Section, Wrong, shorten, spell
 from authz.config.http import Header, UpstreamHeader
 from authz.config.network import Network, Url
 from authz.config.secret import Secret
@@ -79,11 +79,10 @@ class TokenFrom(Section):
     def name(self) -> str:
         return self.header or self.query or self.cookie or ""
 
-    @model_validator(mode="after")
-    def _one(self) -> "TokenFrom":
-        if len(self.model_fields_set) != 1:
-            raise Wrong("each entry names one place: {header: NAME}, {query: NAME} or {cookie: NAME}")
-        return self
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if len(data) != 1:
+            yield Wrong("each entry names one place: {header: NAME}, {query: NAME} or {cookie: NAME}")
 
 
 def _one_or_more(value: object) -> object:
@@ -171,16 +170,6 @@ class JwtAuthenticator(Section):
             raise Wrong("a leeway of more than 10m keeps expired tokens alive")
         return leeway
 
-    @field_validator("claim_headers")
-    @classmethod
-    def _apart(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
-        taken: dict[str, str] = {}
-        for claim, header in headers.items():
-            if header in taken:
-                raise Wrong(f"the header {header} is already made from `{taken[header]}`", at=(claim,))
-            taken[header] = claim
-        return headers
-
     @field_validator("sign_key")
     @classmethod
     def _long_enough(cls, key: Secret | None, info: ValidationInfo) -> Secret | None:
@@ -197,23 +186,24 @@ class JwtAuthenticator(Section):
                 raise Wrong(f"the key has {length} bytes; {algorithm} needs at least {least} (RFC 7518 3.2)")
         return key
 
-    @model_validator(mode="after")
-    def _one_key_source(self) -> "JwtAuthenticator":
-        sources = [key for key in ("discovery", "jwks_url", "sign_key") if getattr(self, key) is not None]
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        yield from _headers_apart(data.get("claim_headers"))
+        sources = [key for key in ("discovery", "jwks_url", "sign_key") if key in data]
         if not sources:
-            raise Wrong(
-                "missing key `discovery`, `jwks_url` or `sign_key`: nothing says where the signing keys are",
-                on_key=True,
+            yield Wrong(
+                "missing key `discovery`, `jwks_url` or `sign_key`: one of them is needed", on_key=True
             )
-        if len(sources) > 1:
+        for extra in sources[1:]:
             message = f"`{sources[0]}` already says where the signing keys are; leave out one of the two"
-            raise Wrong(message, at=(sources[1],), on_key=True)
-        fitting = SYMMETRIC if self.sign_key is not None else ASYMMETRIC
-        for index, algorithm in enumerate(self.algorithms):
-            if algorithm not in fitting:
+            yield Wrong(message, at=(extra,), on_key=True)
+        if len(sources) != 1 or not isinstance(data.get("algorithms"), list):
+            return
+        fitting, others = (SYMMETRIC, ASYMMETRIC) if sources == ["sign_key"] else (ASYMMETRIC, SYMMETRIC)
+        for index, algorithm in enumerate(data["algorithms"]):
+            if algorithm in others:
                 message = f"{algorithm} does not go with `{sources[0]}`; it takes {spell(fitting)}"
-                raise Wrong(message, at=("algorithms", index))
-        return self
+                yield Wrong(message, at=("algorithms", index))
 
 
 class BasicAuthenticator(Section):
@@ -260,6 +250,14 @@ AuthenticatorEntry = Annotated[
     | NetworkAuthenticator,
     Field(discriminator="type"),
 ]
+
+
+def _headers_apart(headers: Any) -> Iterator[Wrong]:
+    taken: dict[str, str] = {}
+    for claim, header in headers.items() if isinstance(headers, dict) else ():
+        first = taken.setdefault(header.lower(), claim) if isinstance(header, str) else claim
+        if first != claim:
+            yield Wrong(f"this header is already made from `{shorten(first)}`", at=("claim_headers", claim))
 
 
 def _decode(text: str) -> bytes:

@@ -1,12 +1,21 @@
 """What every section of the config shares."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.config import JsonDict
+from pydantic_core import ErrorDetails, InitErrorDetails
 
 from authz.quota import Unit
 
@@ -26,6 +35,35 @@ class Section(BaseModel):
         hide_input_in_errors=True,
         arbitrary_types_allowed=True,
     )
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator["Wrong"]:
+        """What is wrong with the keys of one section together. Sees the data as written, right or not."""
+        yield from ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_mistakes(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Reports `mistakes` beside those of the single fields: a person wants to see all of them at once."""
+        found = [
+            InitErrorDetails(type="value_error", loc=(), input=None, ctx={"error": wrong})
+            for wrong in (cls.mistakes(data) if isinstance(data, dict) else ())
+        ]
+        try:
+            section = handler(data)
+        except ValidationError as error:
+            found += [_again(details) for details in error.errors(include_url=False)]
+        else:
+            if not found:
+                return section
+        raise ValidationError.from_exception_data(cls.__name__, found, hide_input=True)
+
+
+def _again(details: ErrorDetails) -> InitErrorDetails:
+    copy = InitErrorDetails(type=details["type"], loc=details["loc"], input=None)
+    if "ctx" in details:
+        copy["ctx"] = details["ctx"]
+    return copy
 
 
 class Wrong(ValueError):

@@ -1,22 +1,21 @@
 """Checks that look at the whole config: mistakes that no section can see by itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from authz.config.findings import Finding
 from authz.config.model import Config
 from authz.config.network import Address
 from authz.config.secret import Secret
-from authz.config.yaml_source import DataPath
+from authz.config.yaml_source import DataPath, Source
 
 _OURS: tuple[DataPath, ...] = (("decisions", "http"), ("decisions", "grpc"), ("admin", "listen"))
 
 
-def checks(config: Config, *, whole: bool) -> Iterator[Finding]:
-    """Mistakes. `whole` is false where entries with mistakes of their own were left out."""
+def checks(config: Config, source: Source) -> Iterator[Finding]:
+    """Mistakes. The config may lack entries that have mistakes of their own."""
     yield from _same_address(config)
     yield from _same_token(config)
-    if whole:
-        yield from _unproven_gateways(config)
+    yield from _unproven_gateways(config, source)
 
 
 def _same_address(config: Config) -> Iterator[Finding]:
@@ -59,19 +58,18 @@ def _same_token(config: Config) -> Iterator[Finding]:
             yield Finding(path, f"this is the same token as `{other}`; each needs its own")
 
 
-def _unproven_gateways(config: Config) -> Iterator[Finding]:
+def _unproven_gateways(config: Config, source: Source) -> Iterator[Finding]:
     """Off loopback a gateway without token or certificate could be anybody (refuse to start)."""
-    listeners: Mapping[str, Address] = {"http": config.decisions.http, "grpc": config.decisions.grpc}
-    for key, address in listeners.items():
-        if address.loopback:
-            continue
-        if not config.gateways:
-            message = f"{address} is not loopback, and no gateway proves itself by `token` or `mtls`"
-            yield Finding(("decisions", key), message)
-        for name, gateway in config.gateways.items():
-            if gateway.token is None and gateway.mtls is None:
-                message = (
-                    f"`{name}` needs `token` or `mtls`: decisions listen on {address}, which is not loopback"
-                )
-                yield Finding(("gateways", name), message, on="key")
+    listeners = (("http", config.decisions.http), ("grpc", config.decisions.grpc))
+    key, address = next((listener for listener in listeners if not listener[1].loopback), (None, None))
+    if key is None:
         return
+    # As written, so that a gateway with some other mistake is looked at too.
+    gateways = source.at(("gateways",))
+    if not gateways:
+        message = f"{address} is not loopback, and no gateway proves itself by `token` or `mtls`"
+        yield Finding(("decisions", key), message)
+    for name, gateway in gateways.items() if isinstance(gateways, dict) else ():
+        if isinstance(gateway, dict) and not {"token", "mtls"} & gateway.keys():
+            message = f"`{name}` needs `token` or `mtls`: decisions listen on {address}, not on loopback"
+            yield Finding(("gateways", name), message, on="key")

@@ -14,19 +14,17 @@ _SECRET_KEYS = ("env", "file", "value")
 
 
 def explain(errors: list[ErrorDetails], source: Source) -> Iterator[tuple[DataPath, Problem]]:
-    """Each mistake with the path that it concerns. Keys without a value are left to `raw_checks`."""
+    """Each mistake with the path that it concerns."""
     for error in errors:
         path = _path(error["loc"])
-        if error["type"] != "missing" and path in source.values and source.at(path) is None:
-            continue
+        if error["type"] == "too_short" and source.at(path):
+            continue  # pydantic counts only the items that are right
         yield path, _problem(error, path, source)
 
 
 def _path(loc: tuple[int | str, ...]) -> DataPath:
     """The place in the file: without what pydantic adds for the kind of authenticator and for keys."""
-    if (loc[0] == "authenticators" and len(loc) > 3) or (
-        loc[:1] == ("authenticators",) and len(loc) == 3 and loc[2] != "[key]"
-    ):
+    if loc[:1] == ("authenticators",) and len(loc) > 2 and loc[2] != "[key]":
         loc = (*loc[:2], *loc[3:])
     return loc[:-1] if loc and loc[-1] == "[key]" else loc
 
@@ -117,6 +115,6 @@ _WANTED: dict[str, Callable[[Any], str]] = {
     "dict_type": _mapping,
     "mapping_type": _mapping,
     "bool_type": lambda value: f"true or false is wanted, not {describe(value)}",
-    "too_short": lambda value: "the list is empty; name at least one",
+    "too_short": lambda value: "the list is empty; name at least one" if value == [] else "the text is empty",
     "string_too_short": lambda value: "the text is empty",
 }

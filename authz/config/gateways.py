@@ -1,13 +1,14 @@
 """`gateways:` the proxies that ask for decisions, and how each proves itself."""
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from authz.config.amounts import Size
 from authz.config.base import Section, Wrong
 from authz.config.network import ListenAddress, Network, ServerName
-from authz.config.secret import Secret
+from authz.config.secret import Token
 from authz.config.words import FilePath, Some, Word
 from authz.request import GatewayKind
 
@@ -48,7 +49,7 @@ class GatewayEntry(Section):
     kind: GatewayKind
     """Which dialect it speaks."""
 
-    token: Secret | None = None
+    token: Token | None = None
     """The secret that it sends as `x-authz-gateway-token`. Without proof: plain decisions, on loopback."""
 
     mtls: Mtls | None = None
@@ -72,23 +73,12 @@ class GatewayEntry(Section):
     max_body: Size = 4 << 20
     """Largest request body in bytes that it takes and hands over; `4MiB` and `64k` are read too."""
 
-    @model_validator(mode="after")
-    def _one_proof(self) -> "GatewayEntry":
-        if self.token is not None and self.mtls is not None:
-            raise Wrong(
-                "a gateway proves itself by `token` or by `mtls`, not by both", at=("mtls",), on_key=True
-            )
-        if self.token is not None and self.token.present:
-            check_token(self.token, "token")
-        if self.listen.https is not None and self.tls is None:
-            raise Wrong(
-                "`https` needs the key `tls` with `cert` and `key`", at=("listen", "https"), on_key=True
-            )
-        return self
-
-
-def check_token(token: Secret, key: str) -> None:
-    """A token travels in a header. Raises Wrong."""
-    text = token.reveal()
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise Wrong("a token is printable ASCII without spaces, because it travels in a header", at=(key,))
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if "token" in data and "mtls" in data:
+            message = "a gateway proves itself by `token` or by `mtls`, not by both"
+            yield Wrong(message, at=("mtls",), on_key=True)
+        listen = data.get("listen")
+        if isinstance(listen, dict) and "https" in listen and "tls" not in data:
+            message = "`https` needs `tls: {cert: ..., key: ...}` beside `listen`"
+            yield Wrong(message, at=("listen", "https"), on_key=True)

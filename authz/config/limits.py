@@ -1,9 +1,9 @@
 """`limits:` how much of what, counted for whom."""
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -32,7 +32,7 @@ _HEADER: TypeAdapter[str] = TypeAdapter(Header)
 def _amount(value: Any, info: ValidationInfo, least: int = 0) -> int:
     """In the unit of the limit at hand; where that is not known, as precise as any."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise Wrong(f"an amount is needed, such as 60, 200k or 50M, not {describe(value)}")
+        raise Wrong(f"an amount such as 60, 200k or 50M is wanted, not {describe(value)}")
     try:
         amount = parse_amount(value, context(info).unit or Unit.COST)
     except BadQuota as error:
@@ -127,12 +127,10 @@ class Shadow(Section):
     """The figure, in the limit's unit."""
 
 
-class Override(BaseModel):
+class Override(Section):
     """Another quota for one partition, such as `{team: vision, quota: 200M}`."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="allow", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(extra="allow")
 
     __pydantic_extra__: dict[str, Word]
 
@@ -144,11 +142,10 @@ class Override(BaseModel):
         """Whom it is for, as (dimension, value); it may name some of the limit's dimensions only."""
         return tuple((normal(name), value) for name, value in (self.__pydantic_extra__ or {}).items())
 
-    @model_validator(mode="after")
-    def _for_somebody(self) -> "Override":
-        if not self.partition:
-            raise Wrong("an override names whom it is for, such as {team: vision, quota: 200M}")
-        return self
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if not data.keys() - {"quota"}:
+            yield Wrong("an override names whom it is for, such as {team: vision, quota: 200M}")
 
 
 class When(Section):
@@ -172,11 +169,10 @@ class When(Section):
     users: Some[Word] | None = None
     """The caller is one of these users."""
 
-    @model_validator(mode="after")
-    def _something(self) -> "When":
-        if not self.model_fields_set:
-            raise Wrong("`when` names no condition; leave it out if the limit always applies", on_key=True)
-        return self
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if not data:
+            yield Wrong("`when` names no condition; leave it out if the limit always applies", on_key=True)
 
 
 class LimitEntry(Section):
@@ -276,7 +272,7 @@ def _shorthand(data: Any) -> Any:
     try:
         quota = parse_quota(data)
     except BadQuota as error:
-        raise Wrong(f"{error}; a limit is a mapping, or short 60r/m") from None
+        raise Wrong(f"{error}; in short 60r/m") from None
     spelled = data.partition("=")[2] or data.strip().replace("r/", "/", 1)
     amount, _, window = spelled.partition("/")
     rest = {"window": window} if window else {}

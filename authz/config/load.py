@@ -19,7 +19,7 @@ from authz.config.problem import ConfigErrors, ConfigNotFound, Problem
 from authz.config.raw_checks import raw_checks
 from authz.config.store import Store, default_store
 from authz.config.warnings import warnings
-from authz.config.yaml_source import MAX_BYTES, DataPath, Source, parse
+from authz.config.yaml_source import MAX_BYTES, Source, parse
 
 SECTIONS = ("gateways", "authenticators", "models", "backends", "limits")
 
@@ -115,18 +115,17 @@ def loads(
 
 def _validate(source: Source, context: LoadContext) -> tuple[Config | None, list[Problem]]:
     """The config, and everything that is wrong with it: YAML, shape and meaning together."""
-    problems = [*source.problems, *(finding.at(source) for finding in raw_checks(source))]
+    findings = tuple(raw_checks(source))
+    problems = [*source.problems, *(finding.at(source) for finding in findings)]
     config, errors = _try(source.data, context)
-    wrong: list[DataPath] = []
-    for path, problem in explain(errors, source):
-        wrong.append(path)
-        problems.append(problem)
+    known = {finding.path for finding in findings}
+    problems += [problem for path, problem in explain(errors, source) if path not in known]
     if config is None:
         # What is right is looked at as a whole too, without the entries that are wrong by themselves.
         broken = [tuple(error["loc"]) for error in errors]
         config, _ = _try(_without(source.data, broken), context)
     if config is not None:
-        problems += [finding.at(source) for finding in checks(config, whole=not errors)]
+        problems += [finding.at(source) for finding in checks(config, source)]
     return (None if errors else config), problems
 
 

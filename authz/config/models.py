@@ -1,5 +1,6 @@
 """`models:` what can be asked for, and `backends:` who answers."""
 
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,7 +10,6 @@ from pydantic import (
     WithJsonSchema,
     WrapValidator,
     field_validator,
-    model_validator,
 )
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
@@ -61,14 +61,11 @@ class Access(Section):
     teams: Some[Word] | None = None
     """Any of these teams."""
 
-    @model_validator(mode="after")
-    def _something(self) -> "Access":
-        if not self.model_fields_set:
-            raise Wrong(
-                "`access` without `roles` or `teams` says nothing; leave it out to let everybody in",
-                on_key=True,
-            )
-        return self
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if not data:
+            message = "`access` without `roles` or `teams` says nothing; leave it out to let everybody in"
+            yield Wrong(message, on_key=True)
 
 
 class ModelEntry(Section):

@@ -1,6 +1,6 @@
 """`routes:` which requests are let in, by whom and how much. What matches no route is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -9,7 +9,6 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     WrapValidator,
-    model_validator,
 )
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
@@ -37,11 +36,10 @@ class Match(Section):
     headers: Mapping[Header, Word] = {}
     """Headers with exactly this value; `*` for any value."""
 
-    @model_validator(mode="after")
-    def _something(self) -> "Match":
-        if self.api is None and self.paths is None:
-            raise Wrong("a route needs `api` or `paths`; write `paths: [/*]` for every path", on_key=True)
-        return self
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if not {"api", "paths"} & data.keys():
+            yield Wrong("missing key `api` or `paths`; write `paths: [/*]` for every path", on_key=True)
 
 
 class Authenticate(Section):
@@ -59,11 +57,10 @@ class Authenticate(Section):
     def names(self) -> tuple[str, ...]:
         return self.any_of or self.all_of or ()
 
-    @model_validator(mode="after")
-    def _one(self) -> "Authenticate":
-        if len(self.model_fields_set) != 1:
-            raise Wrong("exactly one of `any_of` and `all_of` is wanted", on_key=True)
-        return self
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if len({"any_of", "all_of"} & data.keys()) != 1:
+            yield Wrong("exactly one of `any_of` and `all_of` is wanted", on_key=True)
 
 
 def _choice(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -116,11 +113,10 @@ class AuthorizeEntry(Section):
     when: Condition | None = None
     """A CEL expression that must be true."""
 
-    @model_validator(mode="after")
-    def _one(self) -> "AuthorizeEntry":
-        if len(self.model_fields_set) != 1:
-            raise Wrong("each entry is exactly one of `models`, `scopes`, `roles` and `when`")
-        return self
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if len(data) != 1:
+            yield Wrong("each entry is exactly one of `models`, `scopes`, `roles` and `when`")
 
 
 class RouteEntry(Section):

@@ -2,9 +2,17 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SecretStr,
+    ValidationInfo,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -69,6 +77,17 @@ class Secret:
                 {"type": "string", "minLength": 1, "description": "the secret itself; loading warns"},
             ]
         }
+
+
+def check_token(token: Secret) -> Secret:
+    text = token.reveal() if token.present else ""
+    if not text.isascii() or " " in text or (text and not text.isprintable()):
+        raise Wrong("a token is printable ASCII without spaces, because it travels in a header")
+    return token
+
+
+Token = Annotated[Secret, AfterValidator(check_token)]
+"""A secret that somebody shows in a header."""
 
 
 class SecretRef(Section):

@@ -19,8 +19,7 @@ Flag = Annotated[bool, Strict()]
 def text_of(value: Any, what: str) -> str:
     """The value if it is text. Raises Wrong."""
     if not isinstance(value, str):
-        quotes = "; write it in quotes" if isinstance(value, int | float) else ""
-        raise Wrong(f"{what} is text, not {describe(value)}{quotes}")
+        raise Wrong(f"{what} is wanted, not {describe(value)}")
     return value
 
 
@@ -44,7 +43,9 @@ def _model_name(value: str) -> str:
 
 
 def _word(value: Any) -> str:
-    word = text_of(value, "this")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise Wrong("text is wanted, not a number; write it in quotes")
+    word = text_of(value, "text")
     if not _WORD.fullmatch(word):
         raise Wrong("this is 1 to 256 characters on one line")
     return word
