@@ -36,7 +36,6 @@ Response = tuple[int, RawHeaders, bytes]
 _BY_PATH = {f"/auth/{dialect.kind.value}": dialect for dialect in (TRAEFIK, NGINX, CADDY)}
 _BY_KIND = {dialect.kind: dialect for dialect in (TRAEFIK, NGINX, CADDY, ENVOY_HTTP)}
 _ENVOY_PREFIX = "/auth/envoy"
-_CLOSE = (b"connection", b"close")
 
 NOT_FOUND = (
     b'{"error":{"message":"Nothing is served here. Gateways ask at /auth/envoy, /auth/traefik, '
@@ -83,7 +82,7 @@ class HttpTransport:
         fields = read_fields(scope["headers"])
         gateway = self._identify(dialect.kind, fields, scope)
         if gateway is None or len(scope["headers"]) > MOST_HEADERS:
-            return _refusal(dialect.deny, self._refuse_unread(gateway, request_id), _CLOSE)
+            return _refusal(dialect.deny, self._refuse_unread(gateway, request_id))
         try:
             body = await self._body(fields, receive)
             request = dialect.read(Call(gateway, request_id, scope["method"], target, fields, body))
@@ -96,11 +95,11 @@ class HttpTransport:
             return _refusal(dialect.deny, decision)
         except TooLarge:
             denied = self._desk.refuse(gateway.name, request_id, Refusal(Reason.BODY_TOO_LARGE))
-            return _refusal(dialect.deny, denied, _CLOSE)
+            return _refusal(dialect.deny, denied)
         except Gone:
             return None
         except Exception as error:
-            return _refusal(dialect.deny, self._desk.fault(gateway.name, request_id, error), _CLOSE)
+            return _refusal(dialect.deny, self._desk.fault(gateway.name, request_id, error))
 
     async def _models(self, target: str, scope: Scope) -> Response:
         """`GET /v1/models`: a request to us, passed on by a gateway of any kind."""
@@ -108,7 +107,7 @@ class HttpTransport:
         fields = read_fields(scope["headers"])
         gateway = self._identify(None, fields, scope)
         if gateway is None or len(scope["headers"]) > MOST_HEADERS:
-            return _refusal(plain_deny, self._refuse_unread(gateway, request_id), _CLOSE)
+            return _refusal(plain_deny, self._refuse_unread(gateway, request_id))
         request = _listing_request(Call(gateway, request_id, "GET", target, fields))
         if isinstance(request, Refusal):
             return _refusal(plain_deny, self._desk.refuse(gateway.name, request_id, request))
@@ -132,15 +131,15 @@ class HttpTransport:
         return self.gateways.identify(kind, fields.gateway.get(GATEWAY_TOKEN), peer_of(scope))
 
     def _refuse_unread(self, gateway: Gateway | None, request_id: str) -> Deny:
-        """Refuse before the body is read; the connection cannot be used again."""
+        """Refuse before the body is read. The server discards it: a reset would lose our answer."""
         if gateway is None:
             return self._desk.refuse(UNIDENTIFIED, request_id, Refusal(Reason.GATEWAY_UNPROVEN))
         text = f"The request has more than {MOST_HEADERS} headers."
         return self._desk.refuse(gateway.name, request_id, Refusal(Reason.BAD_HEADER, text))
 
 
-def _refusal(spell: Callable[[Deny], RawHeaders], denied: Deny, *more: tuple[bytes, bytes]) -> Response:
-    return denied.status, [*spell(denied), *more], denied.body
+def _refusal(spell: Callable[[Deny], RawHeaders], denied: Deny) -> Response:
+    return denied.status, spell(denied), denied.body
 
 
 def _target(scope: Scope) -> str:
