@@ -6,6 +6,7 @@ from hashlib import sha256
 from msgspec import Struct
 
 from authz.authenticate import inheritance
+from authz.authenticate.compact import looks_like_token
 from authz.authenticate.key_format import PREFIX, is_well_formed
 from authz.authenticate.presented import Presented, Slot, Twice
 from authz.authenticate.protocol import Outcome, Refused
@@ -94,7 +95,7 @@ class ApiKeyAuthenticator:
 
     async def _judge(self, key: str, now: int) -> Subject | Refused:
         if len(key) > LONGEST_KEY or not key.isascii():
-            return _NOT_A_KEY if key.startswith("eyJ") else _MALFORMED
+            return _NOT_A_KEY if looks_like_token(key) else _MALFORMED
         digest = sha256(key.encode()).digest()
         known = self._subjects.get(digest)
         if known is None:
@@ -105,7 +106,7 @@ class ApiKeyAuthenticator:
                 return _NOT_OURS
         record = await self._directory.key(digest)
         if record is None:
-            return _NOT_OURS if key.startswith("eyJ") else _UNKNOWN
+            return _NOT_OURS if looks_like_token(key) else _UNKNOWN
         if record.revoked_at is not None:
             return _REVOKED
         if record.expires_at is not None and now >= record.expires_at:
