@@ -46,7 +46,7 @@ class ExtAuthz:
         """`max_body` is in bytes. `gateways` may be replaced when the configuration changes."""
         self.gateways = gateways
         self._desk = desk
-        self._max_body = max_body
+        self.max_body = max_body
         self._new_id = RequestIds()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -64,7 +64,7 @@ class ExtAuthz:
         if gateway is None:
             return _denied(self._desk.refuse(UNIDENTIFIED, request_id, Refusal(Reason.GATEWAY_UNPROVEN)))
         try:
-            read = read_check(_CheckRequest.FromString(message), gateway, request_id, self._max_body)
+            read = read_check(_CheckRequest.FromString(message), gateway, request_id, self.max_body)
             if isinstance(read, Refusal):
                 return _denied(self._desk.refuse(gateway.name, request_id, read))
             decision = await self._desk.decide(read.request)

@@ -12,7 +12,6 @@ from grpc_reflection.v1alpha import reflection
 from authz.transport import access_log, ext_authz
 from authz.transport.access_log import AccessLog
 from authz.transport.asgi import App
-from authz.transport.body import MAX_BODY
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.listen import Address, CannotListen, bind, parse_listen
 from authz.transport.protocol import BoundedProtocol
@@ -102,14 +101,14 @@ class GrpcServer:
         await self._server.stop(STOP_WITHIN)
 
 
-async def start_grpc(check: ExtAuthz, log: AccessLog, listen: str, *, max_body: int = MAX_BODY) -> GrpcServer:
+async def start_grpc(check: ExtAuthz, log: AccessLog, listen: str) -> GrpcServer:
     """Serve Envoy's gRPC services. Raises AddressInUse, CannotListen or ValueError (not an address)."""
     address = parse_listen(listen)
     bind(address).close()  # grpcio hides why it cannot bind; this tells
     server = aio.server(
         options=(
             ("grpc.so_reuseport", 0),  # else a second authz would share the port unnoticed
-            ("grpc.max_receive_message_length", max_body + _HEADROOM),
+            ("grpc.max_receive_message_length", check.max_body + _HEADROOM),
             ("grpc.max_metadata_size", _METADATA),
         ),
         maximum_concurrent_rpcs=_MOST_CALLS,

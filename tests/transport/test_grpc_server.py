@@ -1,0 +1,309 @@
+"""The gRPC server on a real socket, asked by a real client and by a second, independent codec."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from types import SimpleNamespace
+
+import grpc
+import pytest
+from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from authz.request import BodyState, GatewayKind
+from authz.transport import access_log, ext_authz
+from authz.transport.access_log import AccessLog
+from authz.transport.gateways import GatewayEntry, GatewayRegistry
+from authz.transport.listen import AddressInUse, CannotListen
+from authz.transport.serve import GrpcServer, start_grpc
+from tests.transport import second_codec
+from tests.transport.support import TOKENS, FakeService, allow, check, grpc_app, limited, networks, registry
+
+CHECK = f"/{ext_authz.SERVICE}/Check"
+STREAM = f"/{access_log.SERVICE}/StreamAccessLogs"
+PROOF = (("x-authz-gateway-token", TOKENS[GatewayKind.ENVOY]),)
+
+
+@pytest.fixture
+async def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+async def server(service: FakeService) -> AsyncIterator[GrpcServer]:
+    started = await start_grpc(
+        grpc_app(service), AccessLog(service, registry()), "127.0.0.1:0", max_body=100_000
+    )
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+async def channel(server: GrpcServer) -> AsyncIterator[aio.Channel]:
+    async with aio.insecure_channel(str(server.address)) as opened:
+        yield opened
+
+
+async def ask(
+    channel: aio.Channel, message: bytes, metadata: tuple[tuple[str, str], ...] = PROOF
+) -> CheckResponse:
+    call = channel.unary_unary(CHECK, response_deserializer=CheckResponse.FromString)
+    answer = await call(message, metadata=metadata, timeout=5)
+    assert isinstance(answer, CheckResponse)
+    return answer
+
+
+async def test_a_real_client_gets_its_answer(channel: aio.Channel, service: FakeService) -> None:
+    answer = await ask(
+        channel, check(headers=[("authorization", "Bearer k")], body=b"{}").SerializeToString()
+    )
+    assert answer.ok_response.headers[0].header.value == "alice"
+    assert service.last.gateway.proven
+    assert service.last.headers == {"authorization": "Bearer k"}
+    service.answer = limited()
+    answer = await ask(channel, check().SerializeToString())
+    assert answer.denied_response.body.encode() == limited().body
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [(("x-authz-gateway-token", "wrong"),), PROOF * 2, (("x-authz-gateway-token", ""),)],
+    ids=["wrong", "twice", "empty"],
+)
+async def test_a_wrong_token_is_refused(
+    channel: aio.Channel, service: FakeService, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    answer = await ask(channel, check().SerializeToString(), metadata)
+    assert json.loads(answer.denied_response.body)["error"]["code"] == "gateway_unproven"
+    assert service.asked == []
+
+
+async def test_from_is_compared_with_the_real_peer(service: FakeService) -> None:
+    def only(network: str) -> GatewayRegistry:
+        digest = sha256(b"t").digest()
+        return GatewayRegistry(
+            [GatewayEntry(name="e", kind=GatewayKind.ENVOY, token_digest=digest, networks=networks(network))]
+        )
+
+    app = grpc_app(service, gateways=only("127.0.0.0/8"))
+    server = await start_grpc(app, AccessLog(service, registry()), "127.0.0.1:0")
+    async with aio.insecure_channel(str(server.address)) as channel:
+        metadata = (("x-authz-gateway-token", "t"),)
+        assert (await ask(channel, check().SerializeToString(), metadata)).status.code == 0
+        app.gateways = only("10.0.0.0/8")
+        assert (await ask(channel, check().SerializeToString(), metadata)).status.code == 7
+    await server.stop()
+
+
+async def test_without_a_token_loopback_is_unproven(channel: aio.Channel, service: FakeService) -> None:
+    assert (await ask(channel, check().SerializeToString(), ())).status.code == 0
+    assert (service.last.gateway.name, service.last.gateway.proven) == ("envoy", False)
+
+
+async def test_a_body_beyond_every_bound_is_refused_by_the_server(channel: aio.Channel) -> None:
+    assert (
+        await ask(channel, check(body=b"x" * 100_001).SerializeToString())
+    ).denied_response.status.code == 413
+    with pytest.raises(aio.AioRpcError) as refused:
+        await ask(channel, check(body=b"x" * 3_000_000).SerializeToString())
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_health_is_honest(server: GrpcServer, channel: aio.Channel) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    serving, draining = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    for name in ("", ext_authz.SERVICE, access_log.SERVICE):
+        assert (await health.Check(health_pb2.HealthCheckRequest(service=name))).status == serving
+    await server.drain()
+    assert (await health.Check(health_pb2.HealthCheckRequest())).status == draining
+    assert (await ask(channel, check().SerializeToString())).status.code == 0, (
+        "a draining server still answers"
+    )
+
+
+async def test_reflection_lists_the_services(channel: aio.Channel) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+
+    async def requests() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+
+    async for answer in stub.ServerReflectionInfo(requests()):
+        names = {each.name for each in answer.list_services_response.service}
+        assert {ext_authz.SERVICE, access_log.SERVICE, "grpc.health.v1.Health"} <= names
+
+
+async def test_a_taken_port_is_said_so(server: GrpcServer, service: FakeService) -> None:
+    with pytest.raises(AddressInUse, match=f"{server.address} is in use"):
+        await start_grpc(grpc_app(service), AccessLog(service, registry()), str(server.address))
+    with pytest.raises(CannotListen, match="no address of this machine"):
+        await start_grpc(grpc_app(service), AccessLog(service, registry()), "203.0.113.1:0")
+
+
+async def test_a_pending_check_is_answered_while_stopping(service: FakeService) -> None:
+    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def decide(_request: object) -> object:
+        await waiting
+        return allow()
+
+    service.answer = decide  # type: ignore[assignment]
+    server = await start_grpc(grpc_app(service), AccessLog(service, registry()), "127.0.0.1:0")
+    async with aio.insecure_channel(str(server.address)) as channel:
+        asked = asyncio.ensure_future(ask(channel, check().SerializeToString()))
+        while not service.asked:
+            await asyncio.sleep(0.01)
+        stopping = asyncio.ensure_future(server.stop())
+        await asyncio.sleep(0.1)
+        waiting.set_result(None)
+        assert (await asked).status.code == 0
+        await asyncio.wait_for(stopping, 2)
+
+
+async def test_a_second_codec_is_read_and_reads_us(channel: aio.Channel, service: FakeService) -> None:
+    raw = second_codec.check_request()
+    assert CheckRequest.FromString(raw).attributes.request.http.path == "/v1/x?a=b"
+    service.answer = allow(query="a=b", upstream=(("x-authz-user", "zoë"),))
+    call = channel.unary_unary(CHECK, response_deserializer=second_codec.parse_check_response)
+    answer = await call(raw, metadata=PROOF)
+    request = service.last
+    assert (request.method, request.target, request.host, request.scheme) == (
+        "POST",
+        "/v1/x?a=b",
+        "llm.test",
+        "https",
+    )
+    assert request.headers == {"authorization": "Bearer \xff", "x-api-key": "1, 2"}
+    assert (request.repeated, request.ip) == ({"x-api-key"}, "203.0.113.7")
+    assert (request.body, request.body_state) == (b"{}", BodyState.WHOLE)
+    ok = answer.ok_response
+    assert [(o.header.key, o.header.raw_value or o.header.value.encode()) for o in ok.headers] == [
+        ("x-authz-user", "zoë".encode()),
+        (":path", b"/v1/x?a=b"),
+    ]
+    assert {option.append_action.name for option in ok.headers} == {"OVERWRITE_IF_EXISTS_OR_ADD"}
+    assert list(ok.headers_to_remove) == ["x-api-key", "x-authz-team"]
+    service.answer = limited()
+    denied = (await call(raw, metadata=PROOF)).denied_response
+    assert (int(denied.status.code), denied.body.encode()) == (429, limited().body)
+    assert [(o.header.key, o.header.value) for o in denied.headers] == list(limited().headers)
+
+
+# --- the access log
+
+
+def entry(
+    reservation: str | None = None,
+    *,
+    logged: str | None = None,
+    kind: int = 6,
+    intermediate: bool = False,
+    aborted: bool = False,
+    told: bool = False,
+) -> StreamAccessLogsMessage:
+    message = StreamAccessLogsMessage()
+    logged_entry = message.http_logs.log_entry.add()
+    common = logged_entry.common_properties
+    common.access_log_type = kind  # type: ignore[assignment]
+    common.intermediate_log_entry = intermediate
+    common.response_flags.downstream_connection_termination = aborted
+    if reservation is not None or told:
+        fields = common.metadata.filter_metadata[access_log.METADATA].fields
+        fields["request_id"].string_value = "req_1"
+        if reservation is not None:
+            fields["reservation"].string_value = reservation
+    if logged is not None:
+        logged_entry.request.request_headers[access_log.RESERVATION] = logged
+    return message
+
+
+async def stream(
+    channel: aio.Channel, *messages: StreamAccessLogsMessage, metadata: tuple[tuple[str, str], ...] = PROOF
+) -> StreamAccessLogsResponse:
+    call = channel.stream_unary(
+        STREAM,
+        request_serializer=StreamAccessLogsMessage.SerializeToString,
+        response_deserializer=StreamAccessLogsResponse.FromString,
+    )
+    answer = await call(iter(messages), metadata=metadata, timeout=5)
+    assert isinstance(answer, StreamAccessLogsResponse)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("message", "released"),
+    [
+        (entry("rsv_1"), [("rsv_1", "ended")]),
+        (entry("rsv_1", aborted=True), [("rsv_1", "aborted")]),
+        (entry("rsv_1", kind=0), [("rsv_1", "ended")]),
+        (entry("rsv_1", kind=5), []),  # DownstreamPeriodic
+        (entry("rsv_1", kind=4), []),  # DownstreamStart
+        (entry("rsv_1", intermediate=True), []),
+        (entry(logged="rsv_1"), [("rsv_1", "ended")]),
+        (entry("rsv_1", logged="rsv_of_another"), [("rsv_1", "ended")]),
+        (entry(told=True, logged="rsv_of_another"), []),
+        (entry(logged=""), []),
+        (entry(), []),
+        (StreamAccessLogsMessage(), []),
+    ],
+)
+async def test_the_end_of_a_stream_frees_its_reservation(
+    channel: aio.Channel,
+    service: FakeService,
+    message: StreamAccessLogsMessage,
+    released: list[tuple[str, str]],
+) -> None:
+    await stream(channel, message)
+    assert service.released == [(reservation, "my-envoy", reason) for reservation, reason in released]
+
+
+@pytest.mark.parametrize("metadata", [(), (("x-authz-gateway-token", "wrong"),)], ids=["unproven", "wrong"])
+async def test_only_a_proven_gateway_is_listened_to(
+    channel: aio.Channel, service: FakeService, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    with pytest.raises(aio.AioRpcError) as refused:
+        await stream(channel, entry("rsv_1"), metadata=metadata)
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert service.released == [], "attack 105"
+
+
+async def test_a_large_node_and_many_entries(channel: aio.Channel, service: FakeService) -> None:
+    first = entry("rsv_0")
+    first.identifier.log_name = "authz"
+    first.identifier.node.id = "n" * 58_000
+    for number in range(1, 100):
+        first.http_logs.log_entry.append(entry(f"rsv_{number}").http_logs.log_entry[0])
+    await stream(channel, first, entry("rsv_100"))
+    assert [reservation for reservation, _, _ in service.released] == [f"rsv_{n}" for n in range(101)]
+
+
+async def test_one_failing_release_does_not_end_the_stream(service: FakeService) -> None:
+    log = AccessLog(service, registry())
+    gateway = registry().identify(GatewayKind.ENVOY, TOKENS[GatewayKind.ENVOY], "127.0.0.1")
+    assert gateway is not None
+
+    async def release(*_: object) -> None:
+        raise OSError("store")
+
+    log._service = SimpleNamespace(release=release)  # type: ignore[assignment]
+    await log.take(entry("rsv_1").http_logs.log_entry[0], gateway)
+
+
+async def test_stopping_ends_the_streams_at_once(service: FakeService) -> None:
+    server = await start_grpc(grpc_app(service), AccessLog(service, registry()), "127.0.0.1:0")
+    async with aio.insecure_channel(str(server.address)) as channel:
+        call = channel.stream_unary(
+            STREAM,
+            request_serializer=StreamAccessLogsMessage.SerializeToString,
+            response_deserializer=StreamAccessLogsResponse.FromString,
+        )(metadata=PROOF)
+        await call.write(entry("rsv_1"))
+        while not service.released:
+            await asyncio.sleep(0.01)
+        started = asyncio.get_running_loop().time()
+        await server.stop()
+        assert asyncio.get_running_loop().time() - started < 0.9, "no stream holds up the stop"
+        assert isinstance(await call, StreamAccessLogsResponse)
