@@ -35,9 +35,8 @@ async def service() -> FakeService:
 
 @pytest.fixture
 async def server(service: FakeService) -> AsyncIterator[GrpcServer]:
-    started = await start_grpc(
-        grpc_app(service), AccessLog(service, registry()), "127.0.0.1:0", max_body=100_000
-    )
+    app = grpc_app(service, max_body=100_000)
+    started = await start_grpc(app, AccessLog(service, registry()), "127.0.0.1:0")
     yield started
     await started.stop()
 
