@@ -7,6 +7,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     TypeAdapter,
     ValidationInfo,
@@ -197,6 +198,7 @@ class LimitEntry(Section):
     window: Annotated[
         Window,
         PlainValidator(_window),
+        PlainSerializer(str),
         WithJsonSchema({"type": "string", "examples": ["1m", "24h", "day", "month"]}),
         Field(validate_default=True),
     ] = None  # type: ignore[assignment]  # the validator makes one, or says that it is missing

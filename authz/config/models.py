@@ -8,17 +8,15 @@ from pydantic import (
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
-    WrapValidator,
     field_validator,
 )
-from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from authz.config.amounts import Count
 from authz.config.base import Section, Wrong, describe
 from authz.config.http import Header
 from authz.config.network import Origin
 from authz.config.secret import Secret
-from authz.config.words import ModelRef, Some, Word
+from authz.config.words import Some, Word, models_or
 from authz.quota import BadQuota, Unit, parse_amount
 
 
@@ -92,20 +90,10 @@ class ModelEntry(Section):
         return most
 
 
-def _any_or_list(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    if value == "any":
-        return value
-    if isinstance(value, str):
-        raise Wrong("write `any` or a list of models")
-    return handler(value)
-
-
 if TYPE_CHECKING:
     ServedModels = Literal["any"] | tuple[str, ...]
 else:
-    ServedModels = Annotated[
-        Some[ModelRef], WrapValidator(_any_or_list, json_schema_input_type=Literal["any"] | Some[ModelRef])
-    ]
+    ServedModels = models_or("any")
 
 
 class BackendEntry(Section):

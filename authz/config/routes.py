@@ -8,14 +8,12 @@ from pydantic import (
     ConfigDict,
     ValidationInfo,
     WithJsonSchema,
-    WrapValidator,
 )
-from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from authz.config.base import ONE_KEY, Section, Wrong, context
 from authz.config.http import Header, Method, PathPattern
 from authz.config.network import Host
-from authz.config.words import AuthenticatorRef, LimitRef, ModelRef, Name, Some, Word
+from authz.config.words import AuthenticatorRef, LimitRef, Name, Some, Word, models_or
 
 
 class Match(Section):
@@ -63,21 +61,10 @@ class Authenticate(Section):
             yield Wrong("exactly one of `any_of` and `all_of` is wanted", on_key=True)
 
 
-def _choice(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    if isinstance(value, str):
-        if value in {"allowed", "any"}:
-            return value
-        raise Wrong("write `allowed`, `any` or a list of models")
-    return handler(value)
-
-
 if TYPE_CHECKING:
     ModelChoice = Literal["allowed", "any"] | tuple[str, ...]
 else:
-    ModelChoice = Annotated[
-        Some[ModelRef],
-        WrapValidator(_choice, json_schema_input_type=Literal["allowed", "any"] | Some[ModelRef]),
-    ]
+    ModelChoice = models_or("allowed", "any")
 
 
 def _condition(text: str, info: ValidationInfo) -> str:

@@ -5,7 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, PlainValidator, Strict, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+)
+from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from authz.config.base import Wrong, context, describe, nearest, shorten
 
@@ -80,6 +90,24 @@ AuthenticatorRef = Annotated[
 ]
 LimitRef = Annotated[str, PlainValidator(_reference("limits", "a limit")), _REFERENCE]
 ModelRef = Annotated[str, PlainValidator(_reference("models", "a model")), _REFERENCE]
+
+
+def models_or(*words: str) -> Any:
+    """The type of a list of models, or one of the words in its place."""
+
+    def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if not isinstance(value, str):
+            return handler(value)
+        if value not in words:
+            raise Wrong(f"write {' or '.join(f'`{word}`' for word in words)}, or a list of models")
+        return value
+
+    spelled: Any = {
+        "anyOf": [{"enum": list(words)}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+    }
+    return Annotated[
+        Some[ModelRef], WrapValidator(read), PlainSerializer(lambda value: value), WithJsonSchema(spelled)
+    ]
 
 
 _CLAIM = re.compile(r"[^\x00-\x20\x7f]{1,256}")

@@ -75,7 +75,9 @@ def test_no_secret_in_the_error_or_its_traceback(name: str) -> None:
         pytest.param(b"text", 1, 1, "a mapping of keys", id="text"),
         pytest.param(b"a: &a\n  b: *a\n", 2, 6, "no finished &a", id="alias of itself"),
         pytest.param(b"\xe2\x82\xac: 1\r\nstore: 5\r\n", 2, 8, "a store's URL", id="CRLF"),
-        pytest.param("gateways: {é: {kind: envoy, tokn: x}}".encode(), 1, 29, "tokn", id="columns are characters"),
+        pytest.param(
+            "gateways: {é: {kind: envoy, tokn: x}}".encode(), 1, 29, "tokn", id="columns are characters"
+        ),
     ],
 )
 def test_what_no_editor_shows(content: bytes, line: int, column: int, fragment: str) -> None:
