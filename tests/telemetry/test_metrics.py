@@ -1,0 +1,55 @@
+from prometheus_client.parser import text_string_to_metric_families
+
+from authz.reason import Reason
+from authz.telemetry.metrics import BUCKETS, Metrics
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_decisions_are_counted_by_gateway_route_and_reason() -> None:
+    metrics = Metrics(version="1.2.3", config=lambda: "abc")
+    for seconds in (0.00001, 0.0001, 0.003, 5.0):
+        metrics.decided("edge", "inference", Reason.ALLOWED, seconds)
+    metrics.decided("edge", "", Reason.NO_ROUTE, 0.0)
+    found = samples(metrics)
+    labels = (("gateway", "edge"), ("reason", "allowed"), ("route", "inference"))
+    assert found["authz_decisions_total", labels] == 4
+    assert found["authz_decisions_total", (("gateway", "edge"), ("reason", "no_route"), ("route", ""))] == 1
+    assert found["authz_decision_seconds_count", (("gateway", "edge"),)] == 5
+    assert abs(found["authz_decision_seconds_sum", (("gateway", "edge"),)] - 5.00311) < 1e-9
+    buckets = {
+        key[1][1][1]: value for key, value in found.items() if key[0] == "authz_decision_seconds_bucket"
+    }
+    assert buckets["5e-05"] == 2
+    assert buckets["0.0001"] == 3, "a bound is inclusive"
+    assert buckets["2.0"] == 4
+    assert buckets["+Inf"] == 5
+    assert len(buckets) == len(BUCKETS) + 1
+
+
+def test_store_errors_reloads_and_build() -> None:
+    metrics = Metrics(version="1.2.3", config=lambda: "abc")
+    metrics.store_failed("reserve")
+    metrics.store_failed("reserve")
+    metrics.reloaded(applied=True)
+    metrics.reloaded(applied=False)
+    found = samples(metrics)
+    assert found["authz_store_errors_total", (("operation", "reserve"),)] == 2
+    assert found["authz_config_reloads_total", (("result", "applied"),)] == 1
+    assert found["authz_config_reloads_total", (("result", "rejected"),)] == 1
+    [info] = [dict(labels) for name, labels in found if name == "authz_build_info"]
+    assert (info["version"], info["config"]) == ("1.2.3", "abc")
+    assert any(name == "process_open_fds" for name, _ in found)
+
+
+def test_two_of_them_do_not_share_figures() -> None:
+    one, two = Metrics(version="1"), Metrics(version="1")
+    one.decided("edge", "", Reason.ALLOWED, 0.1)
+    assert not any(name == "authz_decisions_total" for name, _ in samples(two))
