@@ -96,7 +96,7 @@ function allow(r, answer) {
         }
     });
 
-    const target = told.target || r.variables.request_uri;
+    const target = told.target || r.variables.authz_request_target;
     if (target[0] !== '/') {
         throw new Error('the target does not begin with a slash');
     }
