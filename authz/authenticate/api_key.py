@@ -10,7 +10,7 @@ from authz.authenticate.compact import looks_like_token
 from authz.authenticate.key_format import PREFIX, is_well_formed
 from authz.authenticate.presented import Presented, Slot, Twice
 from authz.authenticate.protocol import Outcome, Refused
-from authz.authenticate.ranking import differ, most_telling
+from authz.authenticate.ranking import either
 from authz.authenticate.recent import Recent
 from authz.reason import Reason
 from authz.store.protocols import Clock, Directory
@@ -27,7 +27,6 @@ _NOT_OURS = Refused(Reason.KEY_UNKNOWN, foreign=True)
 _EXPIRED = Refused(Reason.KEY_EXPIRED)
 _REVOKED = Refused(Reason.KEY_REVOKED)
 _DISABLED = Refused(Reason.USER_DISABLED)
-_CONFLICT = Refused(Reason.CONFLICTING_CREDENTIALS, "Two slots hold two valid API keys. Send one.")
 
 
 class _Known(Struct, frozen=True):
@@ -81,14 +80,7 @@ class ApiKeyAuthenticator:
             if key is None:
                 continue
             outcome = await self._judge(key, now)
-            if found is None:
-                found = outcome
-            elif isinstance(outcome, Subject):
-                if isinstance(found, Subject) and differ(found, outcome):
-                    return _CONFLICT
-                found = outcome
-            elif isinstance(found, Refused):
-                found = most_telling((found, outcome))
+            found = outcome if found is None else either(found, outcome)
         if isinstance(found, Subject) and found.key is not None:
             self._directory.used(found.key, now)
         return found

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from authz.authenticate.presented import Presented, Slot
 from authz.authenticate.protocol import Authenticator, Outcome, Refused
-from authz.authenticate.ranking import DECISIVE, differ, most_telling
+from authz.authenticate.ranking import differ, either
 from authz.reason import Reason
 from authz.subject import Subject
 
@@ -44,23 +44,12 @@ class AnyOf:
 
     async def authenticate(self, presented: Presented) -> Subject | Refused:
         """The one subject, or why there is none."""
-        found: Subject | None = None
-        refusals: list[Refused] = []
+        found: Outcome = None
         for authenticator in self._presented:
             outcome = await authenticator.authenticate(presented)
-            if outcome is None:
-                continue
-            if isinstance(outcome, Refused):
-                if outcome.reason in DECISIVE:
-                    return outcome
-                refusals.append(outcome)
-            elif found is None:
-                found = outcome
-            elif differ(found, outcome):
-                return _CONFLICT
-        if found is not None:
-            return found
-        return most_telling(refusals) if refusals else await self._surroundings(presented)
+            if outcome is not None:
+                found = outcome if found is None else either(found, outcome)
+        return found if found is not None else await self._surroundings(presented)
 
     async def _surroundings(self, presented: Presented) -> Subject | Refused:
         refused = _MISSING if self.authenticators else _NOBODY

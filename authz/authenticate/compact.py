@@ -17,7 +17,7 @@ LONGEST_KID = 256
 # own `typ` (RFC 8725 3.11): only these are access or identity tokens.
 TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
-_NOT_A_TOKEN = Refused(Reason.TOKEN_INVALID, "The credential is not a JSON Web Token.", foreign=True)
+NOT_A_TOKEN = Refused(Reason.TOKEN_INVALID, "The credential is not a JSON Web Token.", foreign=True)
 
 
 class Compact(Struct, frozen=True):
@@ -46,7 +46,7 @@ def split(token: str) -> Compact | Refused:
     never looked at (attack 49); any `crit` is refused, for we understand none.
     """
     if not looks_like_token(token):
-        return _NOT_A_TOKEN
+        return NOT_A_TOKEN
     if len(token) > LONGEST_TOKEN:
         return _invalid(f"The token is longer than {LONGEST_TOKEN} characters.")
     if token.count(".") == 4:

@@ -6,14 +6,14 @@ from hashlib import sha256
 from msgspec import Struct
 
 from authz.authenticate.algorithms import KeySet, VerificationKey, secret_keys
-from authz.authenticate.compact import Compact, looks_like_token, split
+from authz.authenticate.compact import NOT_A_TOKEN, Compact, looks_like_token, split
 from authz.authenticate.jwks import Jwks
 from authz.authenticate.jwks_fetch import Fetcher, HttpFetcher
 from authz.authenticate.jwt_settings import JwtSettings
 from authz.authenticate.jwt_subject import SubjectMapping, with_records
 from authz.authenticate.presented import Presented, Twice
 from authz.authenticate.protocol import Outcome, Refused
-from authz.authenticate.ranking import differ, most_telling
+from authz.authenticate.ranking import either
 from authz.authenticate.recent import Recent
 from authz.authenticate.strict_json import Malformed, read_object
 from authz.authenticate.validity import check
@@ -24,8 +24,6 @@ from authz.subject import Subject
 
 MOST_REMEMBERED = 16_384  # verified tokens
 
-_NOT_A_TOKEN = Refused(Reason.TOKEN_INVALID, "The credential is not a JSON Web Token.", foreign=True)
-_CONFLICT = Refused(Reason.CONFLICTING_CREDENTIALS, "Two slots hold valid tokens of two users. Send one.")
 _DISABLED = Refused(Reason.USER_DISABLED)
 
 
@@ -95,41 +93,46 @@ class JwtAuthenticator:
 
     async def authenticate(self, presented: Presented) -> Outcome:
         """The subject of the first slot whose token verifies. Two that name two users conflict."""
-        found: Subject | None = None
-        refusals: list[Refused] = []
+        found: Outcome = None
         try:
-            tokens = [token for slot in self.slots if (token := presented.credential(slot)) is not None]
+            for slot in self.slots:
+                token = presented.credential(slot)
+                if token is not None:
+                    outcome = self._judge_at_once(token) or await self._judge(token)
+                    found = outcome if found is None else either(found, outcome)
         except Twice as twice:
             return Refused(Reason.DUPLICATE_CREDENTIAL, str(twice))
-        for token in dict.fromkeys(tokens) if len(tokens) > 1 else tokens:
-            outcome = await self._judge(token)
-            if isinstance(outcome, Refused):
-                refusals.append(outcome)
-            elif found is None:
-                found = outcome
-            elif differ(found, outcome):
-                return _CONFLICT
-        if found is not None:
-            return found
-        return most_telling(refusals) if refusals else None
+        return found
+
+    def _judge_at_once(self, token: str) -> Subject | Refused | None:
+        """What needs no look-up: no token at all, or one that is remembered and stands for itself."""
+        if not looks_like_token(token) or not token.isascii():
+            return NOT_A_TOKEN
+        if self._settings.map_users:
+            return None
+        verified = self._remembered(sha256(token.encode()).digest())
+        return verified.claimed if verified is not None else None
+
+    def _remembered(self, digest: bytes) -> _Verified | None:
+        verified = self._tokens.get(digest)
+        if verified is None:
+            return None
+        keys = self._secret if self._jwks is None else self._jwks.keys
+        if verified.keys is keys and self._clock() < verified.until:
+            return verified
+        self._tokens.forget(digest)
+        return None
 
     async def _judge(self, token: str) -> Subject | Refused:
-        if not looks_like_token(token) or not token.isascii():
-            return _NOT_A_TOKEN
         digest = sha256(token.encode()).digest()
-        keys = self._secret if self._jwks is None else self._jwks.keys
-        verified = self._tokens.get(digest)
-        if verified is None or verified.keys is not keys or self._clock() >= verified.until:
+        verified = self._remembered(digest)
+        if verified is None:
             fresh = await self._verify(token)
             if isinstance(fresh, Refused):
-                if verified is not None:
-                    self._tokens.forget(digest)
                 return fresh
             verified = fresh
             self._tokens.put(digest, verified)
-        if not self._settings.map_users:
-            return verified.claimed
-        return await self._mapped(digest, verified)
+        return await self._mapped(digest, verified) if self._settings.map_users else verified.claimed
 
     async def _verify(self, token: str) -> _Verified | Refused:
         """Structure, algorithm, key, signature, and only then the claims."""

@@ -63,11 +63,11 @@ class Presented:
         return values[0] or None
 
     def credential(self, slot: Slot) -> str | None:
-        """Like `read`, but of `Authorization` only what follows `Bearer `."""
+        """Like `read`, but of `Authorization` only what follows `Bearer `. Raises Twice."""
         value = self.read(slot)
         if value is None or slot.name != "authorization" or slot.kind != "header":
             return value
-        return bearer(value)
+        return value[7:] if value.startswith("Bearer ") else bearer(value)
 
     @property
     def query(self) -> dict[str, list[str]]:

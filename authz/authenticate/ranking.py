@@ -33,12 +33,27 @@ TELLING = (
 )
 """Most telling first. What an authenticator says of a credential of another kind comes after all of these."""
 
+_CONFLICT = Refused(Reason.CONFLICTING_CREDENTIALS)
 _RANK = {reason: rank for rank, reason in enumerate(TELLING)}
 
 
 def most_telling(refusals: Iterable[Refused]) -> Refused:
     """The refusal that helps its reader most; the first of equals."""
     return min(refusals, key=lambda refused: (refused.foreign, _RANK.get(refused.reason, len(TELLING))))
+
+
+def either(one: Subject | Refused, other: Subject | Refused) -> Subject | Refused:
+    """The verdict on two credentials of one request, in the order of their slots.
+
+    Ambiguity refuses; else a valid one wins, of two the first; else the more telling refusal.
+    """
+    if isinstance(other, Refused):
+        if isinstance(one, Refused):
+            return most_telling((one, other))
+        return other if other.reason in DECISIVE else one
+    if isinstance(one, Refused):
+        return one if one.reason in DECISIVE else other
+    return _CONFLICT if differ(one, other) else one
 
 
 def differ(one: Subject, other: Subject) -> bool:
