@@ -1,5 +1,6 @@
 """`when:` conditions in CEL, compiled once at load (cel-spec, common-expression-language)."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,16 +11,26 @@ from authz.authorize.rules import Asked, Meets
 VARIABLES = frozenset({"request", "subject", "claims", "model", "ip"})
 
 
+class BadCondition(ValueError):
+    """Says what is wrong in a sentence; `offset` is where in the text, if that is known."""
+
+    def __init__(self, message: str, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
 def compile_condition(text: str) -> Meets:
-    """The rule for an expression. Raises ValueError with a sentence that says what is wrong."""
+    """The rule for an expression. Raises BadCondition."""
     try:
         program = cel.compile(text)
     except ValueError as error:
-        raise ValueError(f"the condition does not parse: {_first_error(str(error))}") from None
+        said = _first_error(str(error))
+        raise BadCondition(f"the condition does not parse: {said}", _offset(said)) from None
     unknown = sorted(set(program.variables()) - VARIABLES)
     if unknown:
         names = ", ".join(sorted(VARIABLES))
-        raise ValueError(f"the condition uses {', '.join(unknown)}, which does not exist; there are {names}")
+        message = f"the condition uses {', '.join(unknown)}, which does not exist; there are {names}"
+        raise BadCondition(message, text.find(unknown[0]))
     used = frozenset(program.variables())
 
     def run(asked: Asked) -> Any:
@@ -31,6 +42,12 @@ def compile_condition(text: str) -> Meets:
 def _first_error(text: str) -> str:
     line = text.partition("ERROR: <input>:")[2].partition("\n")[0] or text.partition("\n")[0]
     return "at " + line if line[:1].isdigit() else line
+
+
+def _offset(said: str) -> int | None:
+    """The compiler counts from 1, and lines too; only the first line is one with the text in the file."""
+    place = re.match(r"at 1:(\d+):", said)
+    return int(place[1]) - 1 if place else None
 
 
 def _request(asked: Asked) -> Mapping[str, Any]:

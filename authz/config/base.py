@@ -22,7 +22,7 @@ from authz.quota import Unit
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 ConditionCompiler = Callable[[str], object]
-"""Compiles a CEL expression. Raises ValueError(message) or ValueError(message, offset) where it cannot."""
+"""Compiles a CEL expression. Raises ValueError, with an `offset` into the text if that is known."""
 
 
 class Section(BaseModel):

@@ -75,8 +75,7 @@ def _condition(text: str, info: ValidationInfo) -> str:
         try:
             compiler(text)
         except ValueError as error:
-            offset = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else None
-            raise Wrong(str(error.args[0] if error.args else error), offset=offset) from None
+            raise Wrong(str(error), offset=getattr(error, "offset", None)) from None
     return text
 
 

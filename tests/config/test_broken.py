@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from authz.authorize.conditions import BadCondition
+from authz.authorize.conditions import compile_condition as compile_cel
 from authz.config import ConfigErrors, loads
 
 BROKEN = Path(__file__).parent / "broken"
@@ -24,7 +26,7 @@ SECRETS = ("hunter2", "7777777777777", *(secret for secret in ENVIRON.values() i
 def compile_condition(text: str) -> None:
     """Stands for CEL: it knows where the mistake is, or does not."""
     if " = " in text:
-        raise ValueError("`=` is not an operator", text.index(" = ") + 1)
+        raise BadCondition("`=` is not an operator", text.index(" = ") + 1)
     if "no offset" in text:
         raise ValueError("this does not parse")
 
@@ -100,3 +102,26 @@ def test_problems_come_in_the_order_of_the_file() -> None:
 def test_condition_without_offset_is_located_at_its_value() -> None:
     text = (BROKEN / "conditions.yaml").read_text().replace('"no \\x6ffset"', '"no offset"')
     assert "11:15: this does not parse" in str(errors_of(text))
+
+
+@pytest.mark.parametrize(
+    ("condition", "place", "fragment"),
+    [
+        ("subject.user == 'x' &&& true", "6:47", "does not parse"),
+        ("subjct.user == 'x'", "6:25", "uses subjct"),
+        ("true && missing", "6:33", "uses missing"),
+    ],
+)
+def test_mistakes_in_cel_are_located_inside_the_text(condition: str, place: str, fragment: str) -> None:
+    text = f"""authenticators: {{keys: {{type: api_key}}}}
+routes:
+  - name: a
+    match: {{paths: [/a]}}
+    authenticate: {{any_of: [keys]}}
+    authorize: [{{when: "{condition}"}}]
+"""
+    with pytest.raises(ConfigErrors) as raised:
+        loads(text, compile_condition=compile_cel)
+    (problem,) = raised.value.problems
+    assert fragment in problem.message
+    assert f"{problem.line}:{problem.column}" == place
