@@ -1,0 +1,82 @@
+"""The real service as a process of its own: `authz serve` on a store in a scratch directory."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from authz.store.open import open_registry
+from authz.store.protocols import Registry
+from tests.support.ports import free_port
+from tests.support.processes import Process, executable
+
+
+class AuthzService:
+    """`authz serve` with the given config; addresses and store are filled in. A context manager."""
+
+    def __init__(self, directory: Path, config: str, *, env: dict[str, str] | None = None) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.http, self.grpc, self.admin = free_port(), free_port(), free_port()
+        self.store = f"sqlite://{directory / 'authz.db'}"
+        self.config = directory / "authz.yaml"
+        self._env = env or {}
+        self.write(config)
+        self.process: Process | None = None
+
+    def write(self, config: str) -> None:
+        """Put a config in place; a running service reloads it."""
+        head = (
+            f"store: {self.store}\n"
+            f"decisions: {{http: 127.0.0.1:{self.http}, grpc: 127.0.0.1:{self.grpc}}}\n"
+            f"admin: {{listen: 127.0.0.1:{self.admin}}}\n"
+        )
+        temporary = self.config.with_suffix(".new")
+        temporary.write_text(head + config)
+        temporary.replace(self.config)
+
+    @property
+    def registry(self) -> Registry:
+        """The records, as a command beside the service writes them."""
+        return open_registry(self.store)
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/readyz", timeout=2) as response:
+                return bool(response.status == 200)
+        except (OSError, urllib.error.HTTPError):
+            return False
+
+    def start(self) -> None:
+        argv = [executable("authz"), "serve", "--config", str(self.config)]
+        self.process = Process(argv, log=self.directory / "authz.log", cwd=self.directory, env=self._env)
+        self.process.wait_until(self.ready)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.stop()
+
+    def run(self, *arguments: str, stdin: str = "") -> Any:
+        """A command with `--json`; what it printed, decoded."""
+        argv = [sys.executable, "-m", "authz.cli", *arguments, "--json", "--config", str(self.config)]
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, env={**os.environ, **self._env})
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "authz.log").read_text(errors="replace")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
