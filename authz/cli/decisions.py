@@ -68,7 +68,7 @@ def show(id: str, /, *, common: Common = DEFAULTS) -> None:
     if denial is None:
         raise CommandError(
             "no refusal of that id is kept.",
-            hint="authz decisions list shows the latest. Old ones are dropped; allowed requests are not kept.",
+            hint="authz decisions list shows the latest. Old ones are dropped; allowed requests never kept.",
         )
     if common.json:
         output.show_json(denial_row(denial))

@@ -1,0 +1,93 @@
+"""From `authz.yaml` to what a rendered gateway depends on."""
+
+from authz.config import Config
+from authz.config.authenticators import JwtAuthenticator
+from authz.config.gateways import GatewayEntry
+from authz.config.network import Address as Listening
+from authz.gateway.settings import Address, RenderSettings, Tls, TokenSource, UnusableSettings, Upstream
+
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def entry_name(config: Config, kind: str, name: str | None) -> str | None:
+    """The gateway that is meant: the named one, else the only one of its kind; None where there is none.
+
+    Raises UnusableSettings where that is not clear.
+    """
+    of_kind = [each for each, entry in config.gateways.items() if entry.kind.value == kind]
+    if name is not None:
+        if name not in config.gateways:
+            known = ", ".join(config.gateways) or "none"
+            raise UnusableSettings(f"there is no gateway {name!r}: `gateways` has {known}")
+        if name not in of_kind:
+            raise UnusableSettings(
+                f"the gateway {name!r} is of kind {config.gateways[name].kind.value}, not {kind}"
+            )
+        return name
+    if len(of_kind) > 1:
+        raise UnusableSettings(f"there are several gateways of kind {kind}: choose {' or '.join(of_kind)}")
+    return of_kind[0] if of_kind else None
+
+
+def settings_for(config: Config, name: str | None, *, version: str | None = None) -> RenderSettings:
+    """What the gateway's configuration depends on; without a name that of a gateway without an entry.
+
+    Raises UnusableSettings, which says what to change in `authz.yaml`.
+    """
+    usual = RenderSettings()
+    entry = config.gateways[name] if name is not None else None
+    listen = entry.listen if entry is not None else None
+    http, https = (listen.http, listen.https) if listen is not None else (None, None)
+    return RenderSettings(
+        server_name=entry.server_name if entry is not None else None,
+        http=_address(http) if http is not None else usual.http,
+        https=_address(https) if https is not None else usual.https,
+        plain_http=http is not None and https is None,
+        tls=Tls(str(entry.tls.cert), str(entry.tls.key))
+        if entry is not None and entry.tls is not None
+        else usual.tls,
+        upstreams=tuple(
+            Upstream(each, backend.url, () if backend.models == "any" else tuple(backend.models))
+            for each, backend in config.backends.items()
+        )
+        or usual.upstreams,
+        authz_http=(_reached(config.decisions.http),),
+        authz_grpc=(_reached(config.decisions.grpc),),
+        token=_token(name, entry),
+        claim_headers=_claim_headers(config),
+        max_body=entry.max_body if entry is not None else usual.max_body,
+        version=version,
+    )
+
+
+def _token(name: str | None, entry: GatewayEntry | None) -> TokenSource | None:
+    if entry is None or entry.token is None:
+        return None
+    kind, _, place = entry.token.origin.partition(" ")
+    if kind == "file":
+        return TokenSource("file", place)
+    if kind == "env":
+        return TokenSource("env", place)
+    raise UnusableSettings(
+        f"the token of the gateway {name!r} stands in the config itself, where a gateway cannot read it: "
+        "put it into a file and write `token: {file: PATH}`"
+    )
+
+
+def _claim_headers(config: Config) -> tuple[str, ...]:
+    headers = [
+        header
+        for authenticator in config.authenticators.values()
+        if isinstance(authenticator, JwtAuthenticator)
+        for header in authenticator.claim_headers.values()
+    ]
+    return tuple(dict.fromkeys(headers))
+
+
+def _address(listening: Listening) -> Address:
+    return Address(listening.host, listening.port)
+
+
+def _reached(listening: Listening) -> Address:
+    """How a gateway on the same machine reaches what listens there."""
+    return Address(_ANY.get(listening.host, listening.host), listening.port)

@@ -1,0 +1,61 @@
+"""Looking from outside whether something answers, and what a model server serves."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httpx2
+from pydantic import TypeAdapter, ValidationError
+
+from authz.config.words import ModelName
+
+_MODEL_NAME: TypeAdapter[str] = TypeAdapter(ModelName)
+
+
+class NoAnswer(Exception):
+    """What kept the answer from coming, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a model server lists. Names that no config can hold are apart."""
+
+    models: tuple[str, ...]
+    unusable: tuple[str, ...]
+
+
+async def get_status(url: str, *, key: str | None = None, seconds: float = 1.0) -> int | None:
+    """The HTTP status of a GET; None where nobody answers in time. No proxy is used."""
+    headers = {"authorization": f"Bearer {key}"} if key is not None else {}
+    try:
+        async with httpx2.AsyncClient(trust_env=False, timeout=seconds) as client:
+            return (await client.get(url, headers=headers)).status_code
+    except httpx2.HTTPError:
+        return None
+
+
+async def served_models(upstream: str, *, bearer: str | None = None, seconds: float = 3.0) -> Served:
+    """The names that an OpenAI-compatible server lists at `/v1/models`. Raises NoAnswer."""
+    headers = {"authorization": f"Bearer {bearer}"} if bearer is not None else {}
+    try:
+        async with httpx2.AsyncClient(trust_env=False, timeout=seconds) as client:
+            answer = await client.get(f"{upstream}/v1/models", headers=headers)
+    except httpx2.TimeoutException:
+        raise NoAnswer(f"it does not answer within {seconds:g} s") from None
+    except httpx2.HTTPError as error:
+        raise NoAnswer(str(error) or type(error).__name__) from None
+    if answer.status_code != HTTPStatus.OK:
+        raise NoAnswer(f"it answers GET /v1/models with HTTP {answer.status_code}")
+    try:
+        listed = dict.fromkeys(str(model["id"]) for model in answer.json()["data"])
+    except (ValueError, KeyError, TypeError):
+        raise NoAnswer("what it answers to GET /v1/models is not a list of models") from None
+    usable = tuple(name for name in listed if _is_model_name(name))
+    return Served(usable, tuple(name for name in listed if name not in usable))
+
+
+def _is_model_name(name: str) -> bool:
+    try:
+        _MODEL_NAME.validate_python(name)
+    except ValidationError:
+        return False
+    return True

@@ -1,0 +1,301 @@
+"""`authz up`: the service and an Envoy in front of one model server, as children of this process."""
+
+import asyncio
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from authz.config import Loaded, load
+from authz.config.network import Address
+from authz.gateway import demo_key
+from authz.gateway.child import Command, start
+from authz.gateway.first_config import BACKEND, GATEWAY, Wanted, keep
+from authz.gateway.managed import envoy_command, write_envoy_config
+from authz.gateway.ports import free_port, holder, is_free
+from authz.gateway.probe import NoAnswer, get_status, served_models
+from authz.gateway.supervise import Say, Supervisor, stop_all
+from authz.store.open import open_view
+
+STOP_GRACE = 1.5
+"""Seconds that all children together get to end by themselves; two in all is what we promise."""
+
+START_DEADLINE = 30.0
+_UPSTREAM_EVERY = 2.0
+_LARGEST_LOG = 16 << 20
+_SERVICE_PORTS = {"decisions.http": 9000, "decisions.grpc": 9001, "admin.listen": 9002}
+
+
+class CannotStart(Exception):
+    """What is in the way, and what to change."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The command line."""
+
+    directory: Path
+    upstream: str | None = None  # scheme, host and port of a model server
+    demo: bool = False  # run a model server of our own
+    port: int | None = None  # of the gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What answers now."""
+
+    gateway: str
+    admin: str
+    key: str
+    config: Path
+
+
+class Up:
+    """One `authz up`. `say` reaches the person who started it."""
+
+    def __init__(self, asked: Asked, say: Say) -> None:
+        self._asked = asked
+        self._say = say
+        self._logs = asked.directory / "log"
+        self._config = (asked.directory / "authz.yaml").absolute()
+        self._children: list[Supervisor] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started = False
+
+    async def start(self) -> Running:
+        """Start everything and wait until it answers. Raises CannotStart, ConfigErrors, StoreUnavailable."""
+        asked = self._asked
+        asked.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        before = load(self._config, secrets_required=False) if self._config.exists() else None
+        upstream = await self._upstream(before)
+        served = await self._served(upstream, patient=asked.demo)
+        listen = _listen(asked.port, before)
+        loaded = self._write_config(Wanted(listen=listen, upstream=upstream, models=served))
+        addresses = _addresses(loaded)
+        _check_ports(addresses, self._config)
+        key = self._renew_key(loaded)
+        envoy_yaml = asked.directory / "envoy.yaml"
+        write_envoy_config(loaded.config, GATEWAY, envoy_yaml)
+        self._supervise(self._command("serve", "authz.cli", "serve", "--config", str(self._config)))
+        self._supervise(envoy_command(envoy_yaml, self._log("envoy")))
+        gateway = _url(addresses[f"gateways.{GATEWAY}.listen.http"])
+        await self._ready(gateway, _url(addresses["decisions.http"]), key)
+        self._started = True
+        self._tasks.append(asyncio.create_task(self._watch_upstream(upstream, up=served is not None)))
+        return Running(gateway, _url(addresses["admin.listen"]), key, self._config)
+
+    async def stop(self) -> None:
+        """Stop every child within `STOP_GRACE`, Envoy first: its last reports still find the service."""
+        for task in self._tasks:
+            task.cancel()
+        await stop_all(self._children[::-1], STOP_GRACE)
+
+    def kill(self) -> None:
+        """End every child at once."""
+        for child in self._children:
+            child.kill()
+
+    # -- the parts ---------------------------------------------------------------------------------
+
+    async def _upstream(self, before: Loaded | None) -> str:
+        configured = before.config.backends.get(BACKEND) if before is not None else None
+        if self._asked.demo:
+            was = urlsplit(configured.url).port if configured is not None else None
+            port = free_port(prefer=was)
+            self._supervise(self._command("model", "authz.demo.model_server", "--port", str(port)))
+            return f"http://127.0.0.1:{port}"
+        if self._asked.upstream is not None:
+            return self._asked.upstream
+        if configured is not None:
+            return configured.url
+        raise CannotStart(
+            "in front of which model server?", "Name it with --upstream http://HOST:PORT, or try --demo."
+        )
+
+    async def _served(self, upstream: str, *, patient: bool) -> tuple[str, ...] | None:
+        """The upstream's models; None, said aloud, where it does not tell."""
+        deadline = time.monotonic() + (START_DEADLINE if patient else 0.0)
+        while True:
+            self._check_deaths()
+            try:
+                served = await served_models(upstream)
+            except NoAnswer as error:
+                if time.monotonic() < deadline:
+                    await asyncio.sleep(0.05)
+                    continue
+                self._say(
+                    f"warning: the model server at {upstream} is not usable yet: {error}.\n"
+                    "  Everything else starts; its models are taken over as soon as it answers."
+                )
+                return None
+            for name in served.unusable:
+                self._say(
+                    f"warning: the model {name!r} is left out: no config can hold its name; rename it there."
+                )
+            return served.models
+
+    def _write_config(self, wanted: Wanted) -> Loaded:
+        ports = dict(_SERVICE_PORTS)
+        if not self._config.exists():
+            taken = [str(port) for port in ports.values() if not is_free("127.0.0.1", port)]
+            if taken:
+                ports = {place: free_port() for place in ports}
+                places = ", ".join(f"{place} {port}" for place, port in ports.items())
+                self._say(f"note: port {', '.join(taken)} is taken here, so {self._config} uses {places}.")
+        return load(keep(self._asked.directory, wanted, ports))
+
+    def _renew_key(self, loaded: Loaded) -> str:
+        if loaded.store.scheme == "memory":
+            raise CannotStart(
+                f"the store in {self._config} is memory://, in which `authz up` cannot put its key.",
+                "Set `store: sqlite:authz.db` there.",
+            )
+        path = loaded.store.path
+        view = open_view(loaded.store.reveal() if path is None else f"sqlite://{path.absolute()}")
+        try:
+            return demo_key.renew(view.registry, time.time_ns() // 1_000_000)
+        finally:
+            with suppress(StopIteration):  # an embedded store never suspends: one step closes it
+                view.close().send(None)
+
+    def _command(self, name: str, module: str, *arguments: str) -> Command:
+        python = (sys.executable, "-m", module, *arguments)
+        return Command(name=name, arguments=python, log=self._log(name), environment=os.environ)
+
+    def _log(self, name: str) -> Path:
+        log = self._logs / f"{name}.log"
+        with suppress(FileNotFoundError):
+            if log.stat().st_size > _LARGEST_LOG:
+                log.replace(log.with_suffix(".log.1"))
+        return log
+
+    def _supervise(self, command: Command) -> None:
+        supervisor = Supervisor(command, start=start, say=self._report, clock=time.monotonic)
+        self._children.append(supervisor)
+        self._tasks.append(asyncio.create_task(supervisor.run()))
+
+    def _report(self, text: str) -> None:
+        if self._started:  # before, a death ends it all, and that is said once
+            self._say(text)
+
+    def _check_deaths(self) -> None:
+        for child in self._children:
+            if child.first_death.done():
+                raise CannotStart(
+                    f"{child.command.name} {child.first_death.result()}", f"Its log is {child.command.log}."
+                )
+
+    async def _ready(self, gateway: str, service: str, key: str) -> None:
+        """Wait until a request with the key comes through gateway and service."""
+        deadline = time.monotonic() + START_DEADLINE
+        while (status := await get_status(f"{gateway}/v1/models", key=key)) != 200:
+            self._check_deaths()
+            if time.monotonic() >= deadline:
+                ready = await get_status(f"{service}/readyz")
+                raise CannotStart(
+                    f"after {START_DEADLINE:g} s the gateway answers {status or 'nothing'} "
+                    f"and the service {ready or 'nothing'}.",
+                    f"The logs are in {self._logs}.",
+                )
+            await asyncio.sleep(0.03)
+
+    async def _watch_upstream(self, upstream: str, *, up: bool) -> None:
+        """Say when the model server goes and comes; take its models over when it comes."""
+        parts = urlsplit(upstream)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        while True:
+            await asyncio.sleep(_UPSTREAM_EVERY)
+            if await _accepts(host, port) == up:
+                continue
+            if up:
+                up = False
+                self._say(f"the model server at {upstream} does not accept connections any more")
+                continue
+            with suppress(NoAnswer):
+                served = await served_models(upstream)
+                keep(self._asked.directory, Wanted(models=served.models), {})
+                names = ", ".join(served.models) or "none"
+                self._say(f"the model server at {upstream} answers now; its models: {names}")
+                up = True
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Only one `authz up` works in a directory. Raises CannotStart."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            other = lock.read().strip() or "?"
+            raise CannotStart(
+                f"another `authz up` (process {other}) works in {directory}.",
+                "Stop it, or choose another --dir.",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _listen(port: int | None, before: Loaded | None) -> str | None:
+    if port is None:
+        return None
+    gateway = before.config.gateways.get(GATEWAY) if before is not None else None
+    address = gateway.listen.http if gateway is not None else None
+    return str(Address(address.host if address is not None else "127.0.0.1", port))
+
+
+def _addresses(loaded: Loaded) -> dict[str, Address]:
+    """Where everything will listen, by its place in the config."""
+    config = loaded.config
+    gateway = config.gateways[GATEWAY].listen.http
+    if gateway is None:
+        raise CannotStart(
+            f"`gateways.{GATEWAY}.listen.http` is missing in the config.", "Say it with --port 8080."
+        )
+    return {
+        f"gateways.{GATEWAY}.listen.http": gateway,
+        "decisions.http": config.decisions.http,
+        "decisions.grpc": config.decisions.grpc,
+        "admin.listen": config.admin.listen,
+    }
+
+
+def _check_ports(addresses: dict[str, Address], config: Path) -> None:
+    for place, address in addresses.items():
+        if not is_free(address.host, address.port):
+            who = holder(address.port)
+            option = (
+                "choose another with --port"
+                if place.startswith("gateways.")
+                else f"change `{place}` in {config}"
+            )
+            raise CannotStart(
+                f"port {address.port} is taken{f' by {who}' if who else ''}.", f"Stop that, or {option}."
+            )
+
+
+def _url(address: Address) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+    return f"http://{Address(host, address.port)}"
+
+
+async def _accepts(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(2):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
