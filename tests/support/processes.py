@@ -1,6 +1,5 @@
 """Child processes of a test: started by argv, awaited until they answer, stopped by pid, never left."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -12,8 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+# Stands between us and the program, which from then on dies with us (prctl(2)); leaves at once if we are gone
+# already. A `preexec_fn` would do the same, but may deadlock in a process with threads.
+_LAUNCH = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class ProcessFailed(AssertionError):
@@ -35,11 +41,6 @@ def port_answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.setpgid(0, 0)
-
-
 class Process:
     """One running child. Its output goes to the file `log`."""
 
@@ -52,16 +53,17 @@ class Process:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.argv = list(argv)
+        assert Path(self.argv[0]).is_absolute(), f"{self.argv[0]} is no whole path: see executable()"
         self.log = log
         with log.open("ab") as output:
             self._child = subprocess.Popen(
-                self.argv,
+                [sys.executable, "-ISc", _LAUNCH, str(os.getpid()), *self.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
                 env={**os.environ, **(env or {})},
-                preexec_fn=_die_with_parent,
+                process_group=0,
             )
 
     @property

@@ -13,7 +13,9 @@ class RawGrpc:
     """One channel to `decisions.grpc`, with a gateway's token."""
 
     def __init__(self, port: int, token: str) -> None:
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", 1 << 24)])
+        self._channel = grpc.insecure_channel(
+            f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", 1 << 24)]
+        )
         self._check = self._channel.unary_unary(
             METHOD,
             request_serializer=auth.CheckRequest.SerializeToString,
@@ -53,7 +55,9 @@ def check_request(data: bytes) -> auth.CheckRequest:
     http.protocol = "HTTP/1.1"
     request.attributes.context_extensions["max_request_bytes"] = str(4 << 20)
     request.attributes.source.address.socket_address.address = "127.0.0.1"
-    pairs = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+    pairs = [
+        (name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)
+    ]
     if (b"transfer-encoding", b"chunked") in pairs:
         body = _dechunk(body)
     for name, value in [(b":method", method), (b":path", target), (b":scheme", b"https"), *pairs]:

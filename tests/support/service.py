@@ -64,7 +64,9 @@ class AuthzService:
     def run(self, *arguments: str, stdin: str = "") -> Any:
         """A command with `--json`; what it printed, decoded."""
         argv = [sys.executable, "-m", "authz.cli", *arguments, "--json", "--config", str(self.config)]
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, env={**os.environ, **self._env})
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, env={**os.environ, **self._env}
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -134,7 +134,7 @@ class StubAuthz:
             interface="asgi3",
             lifespan="off",
             access_log=False,
-            log_level="error",
+            log_level="critical",
             server_header=False,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=1,

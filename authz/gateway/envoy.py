@@ -1,0 +1,164 @@
+"""Envoy: the complete configuration, and its parts for an Envoy that exists.
+
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_authz_filter
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+
+from jinja2 import Environment
+
+from authz.gateway.own_answers import (
+    INVALID_PATH,
+    INVALID_REQUEST,
+    NO_ROUTE,
+    TOO_LARGE,
+    UNAVAILABLE,
+    UPSTREAM_UNAVAILABLE,
+    OwnAnswer,
+)
+from authz.gateway.settings import Address, RenderSettings, UnusableSettings
+from authz.gateway.version import is_older
+from authz.gateway.wire import CLIENT_HEADERS
+
+OLDEST = (1, 40)
+"""The Envoy that this configuration is tested with."""
+
+PARTS: Mapping[str, str] = {
+    "all": "envoy.yaml.j2",
+    "secret": "envoy-secret.yaml.j2",
+    "cleanup": "envoy-cleanup.yaml.j2",
+    "access-log": "envoy-access-log.yaml.j2",
+    "replies": "envoy-replies.yaml.j2",
+    "filter": "envoy-filter.yaml.j2",
+    "routes": "envoy-routes.yaml.j2",
+    "clusters": "envoy-clusters.yaml.j2",
+}
+"""Name of each part, and its template."""
+
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
+_RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})  # YAML 1.1 words
+
+Reply = tuple[str, OwnAnswer | None, int | None]
+
+REPLIES: tuple[Reply, ...] = (
+    ("response.code_details == 'ext_authz_denied'", None, None),  # authz's refusal, as it is
+    ("response.code_details == 'ext_authz_error'", UNAVAILABLE, 503),
+    ("xds.route_name == 'models' && response.code >= 500", UNAVAILABLE, 503),
+    ("response.code == 413", TOO_LARGE, None),
+    ("response.code_details == 'path_normalization_failed'", INVALID_PATH, None),
+    ("response.code == 404", NO_ROUTE, 403),
+    ("response.code >= 400 && response.code < 500", INVALID_REQUEST, None),
+    ("response.code >= 500", UPSTREAM_UNAVAILABLE, 502),
+)
+"""Condition (CEL over Envoy's attributes), answer, status in the place of Envoy's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A model server in Envoy's terms."""
+
+    name: str
+    cluster: str
+    address: Address
+    tls: bool
+    authority: str
+    models: tuple[str, ...]
+
+
+def render(settings: RenderSettings, environment: Environment, part: str = "all") -> str:
+    """The text of one part. Raises UnusableSettings where Envoy cannot do what is asked."""
+    if part not in PARTS:
+        raise UnusableSettings(f"Envoy has no part {part!r}: choose one of {', '.join(PARTS)}")
+    if is_older(settings.version, OLDEST):
+        raise UnusableSettings(
+            f"Envoy {settings.version} does not know all of this: use Envoy {OLDEST[0]}.{OLDEST[1]} or later"
+        )
+    if part == "secret" and settings.token is None:
+        raise UnusableSettings("the gateway has no token: set `token` in its entry")
+    environment = environment.overlay()
+    environment.filters = {
+        **environment.filters,
+        "quoted": quoted,
+        "single_quoted": single_quoted,
+        "seconds": seconds,
+    }
+    values = {
+        "settings": settings,
+        "backends": backends(settings),
+        "replies": REPLIES,
+        "own_headers": [name.lower() for name in CLIENT_HEADERS],
+        "per_try_ms": per_try_ms(settings.auth_timeout),
+        "socket": socket,
+        "discovery": discovery,
+    }
+    values["part"] = partial(_indented, environment, values)
+    return environment.get_template(PARTS[part]).render(values)
+
+
+def _indented(environment: Environment, values: Mapping[str, object], template: str, spaces: int) -> str:
+    text = environment.get_template(template).render(values).rstrip("\n")
+    return "\n".join(" " * spaces + line if line else "" for line in text.split("\n"))
+
+
+def backends(settings: RenderSettings) -> Sequence[Backend]:
+    """Cluster names begin with `model-`, so that none is one of ours."""
+    return [
+        Backend(
+            name=upstream.name,
+            cluster=f"model-{upstream.name}",
+            address=upstream.address,
+            tls=upstream.tls,
+            authority=_authority(upstream.address, 443 if upstream.tls else 80),
+            models=upstream.models,
+        )
+        for upstream in settings.upstreams
+    ]
+
+
+def _authority(address: Address, usual: int) -> str:
+    return str(address).removesuffix(f":{usual}") if address.port == usual else str(address)
+
+
+def per_try_ms(timeout: float) -> int:
+    """Time for one of two tries, so that the second still ends in time."""
+    return max(1, round(timeout * 450))
+
+
+def socket(address: Address) -> str:
+    """Envoy's SocketAddress."""
+    return f"{{address: {quoted(address.host)}, port_value: {address.port}}}"
+
+
+def discovery(addresses: Iterable[Address]) -> str:
+    """Names are looked up again and again, numbers never."""
+    return "STATIC" if all(_is_ip(address.host) for address in addresses) else "STRICT_DNS"
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def quoted(text: str) -> str:
+    """A YAML scalar: plain where that is safe, else in double quotes (a JSON string is one)."""
+    if _PLAIN.fullmatch(text) and text.lower() not in _RESERVED:
+        return text
+    return json.dumps(text)
+
+
+def single_quoted(text: str) -> str:
+    """A YAML scalar in single quotes: for text full of double ones."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def seconds(value: float) -> str:
+    """A protobuf Duration in JSON."""
+    return f"{value:g}s"
