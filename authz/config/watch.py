@@ -18,8 +18,8 @@ from authz.config.problem import ConfigErrors, Problem
 
 Outcome = Loaded | ConfigErrors
 
-DEBOUNCE_MS = 400
-STEP_MS = 50
+SETTLE_S = 0.3
+STEP_MS = 50  # how long a stop may take
 
 
 class ConfigWatcher:
@@ -39,12 +39,12 @@ class ConfigWatcher:
         changed: Callable[[Outcome], None],
         *,
         on_hangup: bool = True,
-        debounce_ms: int = DEBOUNCE_MS,
+        settle_s: float = SETTLE_S,
     ) -> None:
         self._reload = reload
         self._changed = changed
         self._on_hangup = on_hangup
-        self._debounce_ms = debounce_ms
+        self._settle_s = settle_s
         self._files = current.files
         self._last: str | tuple[Problem, ...] = current.digest
         self._wake = threading.Event()
@@ -95,7 +95,12 @@ class ConfigWatcher:
     def _run(self, watch: "_Watch") -> None:
         try:
             moved = True  # a change between the first load and this moment must not be missed
-            while not self._stopping:
+            while True:
+                if moved:
+                    watch.settle(self._settle_s, self._wake)
+                self._wake.clear()
+                if self._stopping:
+                    break
                 asked = self._asked
                 if asked:
                     self._asked = False
@@ -103,10 +108,9 @@ class ConfigWatcher:
                     files = self._load(asked)
                     if files != watch.files:
                         watch.close()
-                        watch = _Watch(files)
+                        watch, moved = _Watch(files), True
                         continue  # nor one between that load and this watch
-                moved = watch.wait(self._debounce_ms, self._wake)
-                self._wake.clear()
+                moved = watch.wait(self._wake)
         finally:
             watch.close()
             self._call(self._end)
@@ -142,9 +146,18 @@ class _Watch:
         here = [folder for folder in folders if Path(folder).is_dir()]
         self._notify = RustNotify(here, False, False, 300, False, True)
 
-    def wait(self, debounce_ms: int, wake: threading.Event) -> bool:
+    def wait(self, wake: threading.Event) -> bool:
         """Until something happens in a directory or `wake` is set. Whether it was to one of the files."""
-        self._notify.watch(debounce_ms, STEP_MS, 0, wake)
+        self._notify.watch(STEP_MS, STEP_MS, 0, wake)
+        return self._moved()
+
+    def settle(self, quiet_s: float, wake: threading.Event) -> None:
+        """Until the files stay as they are for a moment: who writes a file empties it first."""
+        self._moved()
+        while not wake.wait(quiet_s) and self._moved():
+            pass
+
+    def _moved(self) -> bool:
         now = self._fingerprint()
         moved, self._seen = now != self._seen, now
         return moved
