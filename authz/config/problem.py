@@ -14,6 +14,7 @@ class Position:
 
 
 START = Position(1, 1)
+MOST_PROBLEMS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,12 @@ class ConfigErrors(Exception):
     """
 
     def __init__(self, problems: Iterable[Problem], files: Iterable[Path] = ()) -> None:
-        self.problems = tuple(sorted(set(problems), key=lambda p: (p.line, p.column, p.message)))
+        found = sorted(set(problems), key=lambda p: (p.line, p.column, p.message))
+        if len(found) > MOST_PROBLEMS:
+            last = found[MOST_PROBLEMS]
+            more = f"and {len(found) - MOST_PROBLEMS} more mistakes from here on"
+            found[MOST_PROBLEMS:] = [Problem(last.file, last.line, last.column, more)]
+        self.problems = tuple(found)
         self.files = frozenset(files)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 

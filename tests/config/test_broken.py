@@ -99,6 +99,12 @@ def test_problems_come_in_the_order_of_the_file() -> None:
     assert len(places) >= 8
 
 
+def test_a_flood_of_mistakes_is_cut() -> None:
+    problems = errors_of("".join(f"k{number}: 1\n" for number in range(2000))).problems
+    assert len(problems) == 501
+    assert str(problems[-1]) == "authz.yaml:501:1: and 1500 more mistakes from here on"
+
+
 def test_condition_without_offset_is_located_at_its_value() -> None:
     text = (BROKEN / "conditions.yaml").read_text().replace('"no \\x6ffset"', '"no offset"')
     assert "11:15: this does not parse" in str(errors_of(text))
