@@ -5,7 +5,8 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_
 The call is the original request itself, behind the prefix. Envoy copies the
 response headers that its configuration names onto the request or the response,
 and drops those in `x-envoy-auth-headers-to-remove`. It cannot rewrite a path
-from here, so a new query travels in `x-authz-uri`.
+from here, so a new query travels in `x-authz-uri`. The length of the call is
+that of the buffered part, so only `allow_partial_message: false` is safe.
 """
 
 from authz.decision import Allow
@@ -25,7 +26,7 @@ from authz.transport.dialect import (
     rewritten,
     to_remove,
 )
-from authz.transport.headers import Fields
+from authz.transport.headers import Fields, mark_joined
 
 
 def certificate(fields: Fields) -> str | None:
@@ -37,6 +38,7 @@ def certificate(fields: Fields) -> str | None:
 
 
 def read(call: Call) -> Request | Refusal:
+    mark_joined(call.fields)
     host = only(call.fields, "host", Reason.BAD_HOST)
     if isinstance(host, Refusal):
         return host

@@ -25,7 +25,7 @@ from authz.transport.body import MAX_BODY, body_state, is_partial_flag
 from authz.transport.certificate import from_escaped_pem
 from authz.transport.dialect import rewritten, to_remove
 from authz.transport.gateways import UNIDENTIFIED, GatewayRegistry
-from authz.transport.headers import GATEWAY_TOKEN, MOST_HEADERS, Fields, encode, read_fields
+from authz.transport.headers import GATEWAY_TOKEN, MOST_HEADERS, Fields, encode, mark_joined, read_fields
 from authz.transport.request_id import RequestIds, is_request_id
 from authz.transport.service import Desk
 
@@ -146,6 +146,7 @@ def _fields(http: AttributeContext.HttpRequest) -> Fields | Refusal:
         fields = read_fields([(field.key, field.raw_value or field.value.encode()) for field in listed])
     else:
         fields = read_fields([(name, value.encode()) for name, value in http.headers.items()])
+        mark_joined(fields)
     if fields.malformed is not None:
         return Refusal(Reason.BAD_HEADER, f"The header {fields.malformed} holds a control character.")
     return fields
@@ -181,15 +182,24 @@ def _address(text: str) -> str | None:
 
 
 def _add(to: Any, headers: Sequence[Header]) -> None:
-    """Set headers, whatever is there already."""
+    """Set headers, whatever is there already.
+
+    Always in `value`: from a response Envoy does not read `raw_value` and would
+    set an empty header.
+    """
     for name, value in headers:
         option = to.add(append_action=_OVERWRITE)
         header = option.header
         header.key = name
-        if value.isascii():
-            header.value = value
-        else:
-            header.raw_value = encode(name, value)
+        header.value = value if value.isascii() else _as_text(name, value)
+
+
+def _as_text(name: str, value: str) -> str:
+    """What leaves as the same bytes that HTTP would carry, as far as those are UTF-8."""
+    try:
+        return encode(name, value).decode("utf-8")
+    except UnicodeDecodeError:
+        return value
 
 
 def _describe(response: external_auth_pb2.CheckResponse, decision: Decision) -> None:

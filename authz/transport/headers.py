@@ -20,6 +20,7 @@ _PLUMBING = re.compile(
     r"|(?:forwarded|via|x-real-ip|x-request-id|host|content-length|expect)$"
     r"|(?:connection|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade)$"  # RFC 9110 7.6.1
 )
+_JOINED = re.compile(r",(?! )")
 _MOST_KNOWN = 4096
 _LONGEST_KNOWN = 64
 
@@ -71,6 +72,17 @@ def read_fields(pairs: Iterable[tuple[str | bytes, bytes]]) -> Fields:
         else:
             into[name] = text
     return Fields(client, gateway, repeated, doubled, spoofed, malformed)
+
+
+def mark_joined(fields: Fields) -> None:
+    """Where Envoy joined repeated fields before we saw them, take what looks so for repeated.
+
+    It puts a comma without a space between them. No credential holds one, so
+    none is lost; a Cookie is joined by "; " and stays one field.
+    """
+    for name, value in fields.client.items():
+        if "," in value and name != "cookie" and _JOINED.search(value):
+            fields.repeated.add(name)
 
 
 def _learn(raw: str | bytes) -> tuple[str, int]:

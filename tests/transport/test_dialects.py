@@ -198,6 +198,13 @@ async def test_repeated_fields_are_marked(kind: GatewayKind) -> None:
     assert service.last.headers["x-api-key"] == "a, b"
 
 
+async def test_what_envoy_joined_counts_as_repeated() -> None:
+    service = FakeService()
+    method, path, headers = original(GatewayKind.ENVOY, headers=[("x-api-key", "a,b"), ("accept", "a, b")])
+    await ask(http_app(service), path, headers, method=method)
+    assert service.last.repeated == {"x-api-key"}, "attack 37"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("forwarded", "ip"),
