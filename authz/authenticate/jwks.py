@@ -171,4 +171,3 @@ class Jwks:
                 )
         self.keys = KeySet(usable)
         self._document = published
-        self._unknown = Recent(MOST_UNKNOWN)

@@ -310,6 +310,14 @@ async def test_48_the_config_binds_where_the_key_does_not() -> None:
     assert refused(judge(authenticator, sign(claims(), alg="PS256", key="rsa", kid="a"))) is INVALID
 
 
+async def test_a_published_private_key_is_left_out() -> None:
+    leaked = {**jwt.algorithms.RSAAlgorithm.to_jwk(private_key("rsa"), as_dict=True), "kid": "a"}
+    del leaked["key_ops"]
+    authenticator, _ = await with_keys(leaked, {"kid": "c"}, "text", None, jwk("rsa2", "b"))
+    assert authenticator.jwks is not None
+    assert len(authenticator.jwks.keys) == 1
+
+
 @pytest.mark.parametrize(
     "members",
     [
