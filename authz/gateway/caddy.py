@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from jinja2 import Environment
 
 from authz.gateway.own_answers import INVALID_PATH, TOO_LARGE, UNAVAILABLE, UPSTREAM_UNAVAILABLE, OwnAnswer
+from authz.gateway.plain import require_plain
 from authz.gateway.settings import Address, RenderSettings, UnusableSettings
 from authz.gateway.version import is_older
 from authz.gateway.wire import CLIENT_HEADERS, IDENTITY_HEADERS, REFUSALS
@@ -36,6 +37,7 @@ _ERRORS: tuple[tuple[str, OwnAnswer], ...] = (
 
 def render(settings: RenderSettings, environment: Environment, part: str = "all") -> str:
     """The text of one part. Raises UnusableSettings where Caddy cannot do what is asked."""
+    require_plain(settings)
     if part not in PARTS:
         raise UnusableSettings(f"Caddy has no part {part!r}: choose one of {', '.join(PARTS)}")
     if is_older(settings.version, OLDEST):
@@ -49,7 +51,12 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         token=_token(settings),
         binds=_binds,
         client_headers=CLIENT_HEADERS,
-        upstream_headers=("Authorization", *IDENTITY_HEADERS, "X-Request-Id", *settings.claim_headers),
+        upstream_headers=(
+            "Authorization",
+            *IDENTITY_HEADERS,
+            "X-Request-Id",
+            *map(canonical, settings.claim_headers),
+        ),
         refusals=REFUSALS,
         errors=_ERRORS,
         unavailable=UNAVAILABLE,
@@ -59,6 +66,11 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         ask_timeout=f"{settings.auth_timeout:g}s",
         connect_timeout=f"{settings.auth_timeout / 4:g}s",
     )
+
+
+def canonical(header: str) -> str:
+    """A header's name as Go writes it: Caddy's placeholders know no other spelling."""
+    return "-".join(word.capitalize() for word in header.split("-"))
 
 
 def _token(settings: RenderSettings) -> str | None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from jinja2 import Environment
 
 from authz.gateway.own_answers import ALL, UNAVAILABLE
+from authz.gateway.plain import require_plain
 from authz.gateway.settings import RenderSettings, UnusableSettings, Upstream
 from authz.gateway.version import is_older
-from authz.gateway.wire import CLIENT_HEADERS, GATEWAY_HEADERS, IDENTITY_HEADERS, REFUSALS
+from authz.gateway.wire import CLIENT_HEADERS, FORGEABLE_HEADERS, GATEWAY_HEADERS, IDENTITY_HEADERS, REFUSALS
 
 OLDEST = (1, 31)
 """The first nginx whose njs has `js_access`. The part `auth-request` needs none of it."""
@@ -44,6 +45,7 @@ class Backend:
 
 def render(settings: RenderSettings, environment: Environment, part: str = "all") -> str:
     """The text of one part. Raises UnusableSettings where nginx cannot do what is asked."""
+    require_plain(settings)
     if part not in PARTS:
         raise UnusableSettings(f"nginx has no part {part!r}: choose one of {', '.join(PARTS)}")
     if part != "auth-request" and is_older(settings.version, OLDEST):
@@ -62,7 +64,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         token_include=token_include,
         client_headers=CLIENT_HEADERS,
         upstream_headers=(*IDENTITY_HEADERS, "Authorization", *settings.claim_headers),
-        gateway_headers=GATEWAY_HEADERS,
+        removed_headers=(*GATEWAY_HEADERS, *FORGEABLE_HEADERS),
         refusals=REFUSALS,
         errors=ALL,
         unavailable=UNAVAILABLE.body,

@@ -34,3 +34,21 @@ GATEWAY_HEADERS = (
 
 REFUSALS = (400, 401, 403, 413, 415, 429, 503)
 """The statuses with which authz refuses."""
+
+FORGEABLE_HEADERS = (
+    "Forwarded",
+    "X-Client-Cert",
+    "X-Client-Verify",
+    "X-Forwarded-Method",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Forwarded-Uri",
+    "X-Forwarded-User",
+    "X-Original-Content-Length",
+    "X-Original-Method",
+    "X-Original-Transfer-Encoding",
+    "X-Original-URI",
+    "X-Real-IP",
+)
+"""What a client may send to look like a gateway."""

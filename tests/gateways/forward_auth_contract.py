@@ -6,10 +6,12 @@ The numbers in the ids are those of the attack catalogue.
 import hashlib
 import json
 import re
+import socket
 import ssl
 import time
 from typing import Any, ClassVar
 
+import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -17,7 +19,9 @@ from websockets.sync.client import connect
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, RealGateway
 from tests.support.model import DemoModel, arrival
+from tests.support.ports import free_port
 from tests.support.raw_http import RawResponse, chunked, exchange, request_bytes
+from tests.support.scripted_server import ScriptedServer
 from tests.support.stub_authz import CLIENT, IDENTITY, LISTING, Allowing, Denying, StubAuthz, error_body
 
 MAX_BODY = 4 << 20
@@ -57,7 +61,7 @@ PASSED_AS_THEY_CAME = [
     "/echo/%C3%A9",
     "/echo/!$&'()*+,=:@~-._",
     "/echo/%21%27%28",
-    "/echo?q=[a]|^`{}\"<>\\;x",
+    '/echo?q=[a]|^`{}"<>\\;x',
     "/ECHO",
 ]
 
@@ -263,7 +267,11 @@ class ForwardAuthContract:
     def test_no_credential_of_the_client_reaches_the_model(
         self, send: Any, authz: StubAuthz, model: DemoModel
     ) -> None:
-        headers: Headers = [("Authorization", f"Bearer {KEY}"), ("X-Api-Key", KEY), ("Proxy-Authorization", KEY)]
+        headers: Headers = [
+            ("Authorization", f"Bearer {KEY}"),
+            ("X-Api-Key", KEY),
+            ("Proxy-Authorization", KEY),
+        ]
         assert send("POST", "/echo", headers, b"{}").status == 200
         assert KEY not in str(model.last())
 
@@ -274,7 +282,9 @@ class ForwardAuthContract:
         assert send(headers=[("Authorization", f"Bearer {KEY}")]).status == 200
         assert model.last().header("authorization") == "Bearer upstream"
 
-    @pytest.mark.parametrize("identity", [tuple(IDENTITY.items()), ()], ids=["with-identity", "29-without-identity"])
+    @pytest.mark.parametrize(
+        "identity", [tuple(IDENTITY.items()), ()], ids=["with-identity", "29-without-identity"]
+    )
     def test_26_27_28_29_spoofed_headers_end_at_the_gateway(
         self, send: Any, authz: StubAuthz, model: DemoModel, identity: tuple[tuple[str, str], ...]
     ) -> None:
@@ -292,7 +302,9 @@ class ForwardAuthContract:
         assert model.last().header("x-authz-user") == "alice"
         assert "x-authz-team" not in model.last().names
 
-    @pytest.mark.parametrize("named", ["X-Authz-User, X-Authz-Team", "close, x-authz-user, authorization", "X_Authz_User"])
+    @pytest.mark.parametrize(
+        "named", ["X-Authz-User, X-Authz-Team", "close, x-authz-user, authorization", "X_Authz_User"]
+    )
     def test_30_connection_does_not_strip_the_identity(
         self, send: Any, authz: StubAuthz, model: DemoModel, named: str
     ) -> None:
@@ -305,7 +317,11 @@ class ForwardAuthContract:
         assert "x-authz" not in (received.header("connection") or "").lower()
 
     def test_an_h2c_upgrade_is_not_passed_on(self, send: Any, authz: StubAuthz, model: DemoModel) -> None:
-        headers: Headers = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMA")]
+        headers: Headers = [
+            ("Connection", "Upgrade, HTTP2-Settings"),
+            ("Upgrade", "h2c"),
+            ("HTTP2-Settings", "AAMA"),
+        ]
         assert send(headers=headers).status == 200
         assert "upgrade" not in model.last().names
 
@@ -313,7 +329,12 @@ class ForwardAuthContract:
         self, send: Any, authz: StubAuthz, model: DemoModel
     ) -> None:
         authz.answer = Allowing(remove=("authorization", "x-api-key", "x-api-token", "x-second", "cookie"))
-        headers: Headers = [("X-Api-Token", KEY), ("X-Second", KEY), ("Cookie", f"session={KEY}"), ("X-Third", "stays")]
+        headers: Headers = [
+            ("X-Api-Token", KEY),
+            ("X-Second", KEY),
+            ("Cookie", f"session={KEY}"),
+            ("X-Third", "stays"),
+        ]
         assert send(headers=headers).status == 200
         assert KEY not in str(model.last())
         assert model.last().header("x-third") == "stays"
@@ -408,6 +429,60 @@ class ForwardAuthContract:
         assert send("POST", "/echo", None, b"{}").status == 200
         assert len(model.received()) == 1
 
+    # The model server
+
+    def test_a_dead_model_is_502(
+        self, gateway: RealGateway, around: Around, certificates: Certificates, authz: StubAuthz
+    ) -> None:
+        with type(gateway)(with_model(around, free_port())) as other:
+            data = request_bytes("POST", "/echo", None, b"{}")
+            response = exchange(other.around.https, data, tls=certificates.trust())
+        assert response.status == 502
+        assert response.json()["error"]["code"] == "upstream_unavailable"
+        assert response.header("content-type") == "application/json"
+        assert response.header("ratelimit") == dict(CLIENT)["ratelimit"]  # it was charged
+
+    def test_the_model_does_not_contradict_authz(
+        self, gateway: RealGateway, around: Around, certificates: Certificates, authz: StubAuthz
+    ) -> None:
+        answer = (
+            b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 2\r\nContent-Type: text/tea\r\nX-Own: 1\r\n"
+            b"RateLimit: fake\r\nRateLimit-Policy: fake\r\nX-RateLimit-Limit-Requests: 1\r\n"
+            b"X-RateLimit-Remaining-Requests: 1\r\nX-Request-Id: fake\r\n"
+            b"X-Accel-Redirect: /_authz\r\nX-Accel-Buffering: yes\r\nConnection: close\r\n\r\nhi"
+        )
+        with (
+            ScriptedServer(answer) as scripted,
+            type(gateway)(with_model(around, scripted.port)) as other,
+        ):
+            data = request_bytes("POST", "/echo", None, b"{}")
+            response = exchange(other.around.https, data, tls=certificates.trust())
+        assert (response.status, response.body) == (418, b"hi")
+        assert response.header("content-type") == "text/tea"
+        assert response.header("x-own") == "1"
+        for name, value in CLIENT:
+            assert response.header(name) == value
+
+    def test_http2_is_judged_alike(
+        self, gateway: RealGateway, certificates: Certificates, authz: StubAuthz, model: DemoModel
+    ) -> None:
+        body = b"x" * 200_000
+        headers = {"authorization": f"Bearer {KEY}", "x-authz-user": "admin", "x_authz_team": "admin"}
+        with httpx2.Client(http2=True, verify=certificates.trust(), trust_env=False) as client:
+            response = client.post(f"{gateway.https}/echo?x=1", headers=headers, content=body)
+            assert (response.http_version, response.status_code) == ("HTTP/2", 200)
+            received = model.last()
+            assert authz.last.header(self.asked_uri) == received.target == "/echo?x=1"
+            assert authz.last.header("x-forwarded-host") == f"localhost:{gateway.around.https}"
+            assert sha256(authz.last.body) == received.body_sha256 == sha256(body)
+            assert KEY not in str(received)
+            assert received.header("x-authz-user") == "alice"
+            assert received.values("x_authz_team") == []
+            authz.answer = Denying(status=429, headers=REFUSAL_HEADERS)
+            refused = client.get(f"{gateway.https}/echo")
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "7")
+            assert refused.content == error_body("refused")
+
     # Bodies
 
     @pytest.mark.parametrize("size", [1, 1000, 65536, 3_000_000, MAX_BODY])
@@ -427,13 +502,13 @@ class ForwardAuthContract:
         assert (model.last().body_length, model.last().body_sha256) == (size, sha256(body))
 
     @pytest.mark.parametrize("framing", ["content-length", "chunked"])
-    def test_a_longer_body_is_413(
-        self, send: Any, authz: StubAuthz, model: DemoModel, framing: str
-    ) -> None:
+    def test_a_longer_body_is_413(self, send: Any, authz: StubAuthz, model: DemoModel, framing: str) -> None:
         body = b"x" * (MAX_BODY + 1)
         if framing == "chunked":
             parts = [body[:100_000], body[100_000:]]
-            response = send("POST", "/echo", [("Transfer-Encoding", "chunked")], chunked(*parts), length=False)
+            response = send(
+                "POST", "/echo", [("Transfer-Encoding", "chunked")], chunked(*parts), length=False
+            )
         else:
             response = send("POST", "/echo", None, body)
         assert response.status == 413
@@ -471,10 +546,10 @@ class ForwardAuthContract:
             ssl=certificates.trust(),
             additional_headers={"Authorization": f"Bearer {KEY}", "X-Authz-User": "admin"},
             proxy=None,
-        ) as socket:
+        ) as echo:
             for message in ("hello", b"\x00\xff", "x" * 100_000):
-                socket.send(message)
-                assert socket.recv(timeout=5) == message
+                echo.send(message)
+                assert echo.recv(timeout=5) == message
         assert len(authz.asked) == 1
         assert authz.last.header(self.asked_method) == "GET"
         assert authz.last.header(self.asked_uri) == "/ws?x=1"
@@ -525,7 +600,9 @@ class ForwardAuthContract:
     def test_the_list_of_models_comes_from_authz(
         self, send: Any, authz: StubAuthz, model: DemoModel, target: str
     ) -> None:
-        response = send("GET", target, [("Authorization", f"Bearer {KEY}"), ("X-Authz-Gateway-Token", "forged")])
+        response = send(
+            "GET", target, [("Authorization", f"Bearer {KEY}"), ("X-Authz-Gateway-Token", "forged")]
+        )
         assert (response.status, response.body) == (200, LISTING)
         asked = authz.last
         assert (asked.kind, asked.method, asked.target) == ("models", "GET", target)
@@ -555,7 +632,9 @@ class ForwardAuthContract:
     # The listeners
 
     def test_plain_http_is_redirected(self, gateway: RealGateway, authz: StubAuthz) -> None:
-        response = exchange(gateway.around.http, request_bytes("POST", "/v1/x?a=1", None, b"{}"), method="POST")
+        response = exchange(
+            gateway.around.http, request_bytes("POST", "/v1/x?a=1", None, b"{}"), method="POST"
+        )
         assert response.status == 301
         assert response.header("location") == "https://llm.test/v1/x?a=1"
         assert not authz.asked
@@ -569,12 +648,14 @@ class ForwardAuthContract:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             ssl_connection(gateway.around.https, context)
 
-    def test_79_no_log_holds_a_credential(
-        self, send: Any, gateway: RealGateway, authz: StubAuthz
-    ) -> None:
+    def test_79_no_log_holds_a_credential(self, send: Any, gateway: RealGateway, authz: StubAuthz) -> None:
         secrets = [f"in-{place}-{KEY}" for place in ("header", "key", "query", "cookie", "body")]
         header, key, query, cookie, body = secrets
-        headers: Headers = [("Authorization", f"Bearer {header}"), ("X-Api-Key", key), ("Cookie", f"s={cookie}")]
+        headers: Headers = [
+            ("Authorization", f"Bearer {header}"),
+            ("X-Api-Key", key),
+            ("Cookie", f"s={cookie}"),
+        ]
         for answer in (Allowing(), Denying(status=401), Denying(status=500), Allowing(delay=2.6)):
             authz.answer = answer
             send("POST", f"/echo/logged?access_token={query}", headers, f'{{"k": "{body}"}}'.encode())
@@ -592,8 +673,6 @@ class ForwardAuthContract:
 
 
 def ssl_connection(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
-    import socket
-
     plain = socket.create_connection(("127.0.0.1", port), timeout=10)
     try:
         return context.wrap_socket(plain, server_hostname="localhost")
@@ -602,7 +681,7 @@ def ssl_connection(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
         raise
 
 
-def around_another_model(around: Around, model: int) -> Around:
+def with_model(around: Around, model: int) -> Around:
     """The same surroundings, free ports, another model server."""
     return Around(
         directory=around.directory / f"model-{model}",
