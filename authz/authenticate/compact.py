@@ -1,9 +1,8 @@
 """A signed token in compact form (RFC 7515 7.1), split and checked before any of it is believed."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass, field
 from typing import Any
-
-from msgspec import Struct
 
 from authz.authenticate.protocol import Refused
 from authz.authenticate.strict_json import Malformed, read_object
@@ -20,18 +19,18 @@ TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 NOT_A_TOKEN = Refused(Reason.TOKEN_INVALID, "The credential is not a JSON Web Token.", foreign=True)
 
 
-class Compact(Struct, frozen=True):
-    """The parts of a token. `algorithm` and `kid` are claims of whoever made it, nothing more."""
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """The parts of a token. `algorithm` and `kid` are claims of whoever made it, nothing more.
+
+    A token is a credential: no repr shows its parts (rich passes by a Struct's own `__repr__`).
+    """
 
     algorithm: str
     kid: str | None
-    signed: bytes  # what the signature is over
-    signature: bytes
-    payload: bytes
-
-    def __repr__(self) -> str:
-        """A token is a credential: its parts are not shown."""
-        return f"<Compact {self.algorithm}>"
+    signed: bytes = field(repr=False)  # what the signature is over
+    signature: bytes = field(repr=False)
+    payload: bytes = field(repr=False)
 
 
 def looks_like_token(credential: str) -> bool:

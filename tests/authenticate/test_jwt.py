@@ -1,10 +1,13 @@
 """Where tokens are found, whom they name, and how long they are remembered."""
 
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.pretty import pretty_repr
 
+from authz.authenticate.compact import Compact, split
 from authz.authenticate.jwt import JwtAuthenticator
 from authz.authenticate.jwt_settings import JwtSettings
 from authz.authenticate.presented import AUTHORIZATION, Presented, Slot
@@ -387,12 +390,17 @@ def test_the_memory_of_tokens_is_bounded() -> None:
         assert len(sso._tokens) <= 10
 
 
-def test_no_token_or_secret_in_any_repr() -> None:
+@pytest.mark.parametrize("show", [repr, pretty_repr])
+def test_no_token_or_secret_in_any_repr(show: Callable[[object], str]) -> None:
     sso = with_secret()
     found = at_once(sso.authenticate(bearer(GOOD)))
-    shown = repr(found) + repr(sso) + repr(vars(sso)) + repr(settings())
+    shown = "".join(show(each) for each in (found, sso, vars(sso), settings(), split(GOOD)))
     assert GOOD not in shown
     assert GOOD.split(".")[2] not in shown
+    parts = split(GOOD)
+    assert isinstance(parts, Compact)
+    assert str(parts.signature) not in shown
+    assert str(parts.signed) not in shown
     assert str(bytes(range(32))) not in shown
 
 
