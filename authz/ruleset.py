@@ -120,6 +120,9 @@ def jwt_settings(name: str, entry: configured.JwtAuthenticator) -> JwtSettings:
 def build_rules(loaded: Loaded, authenticators: Authenticators, directory: Directory) -> Rules:
     """The rules of a valid configuration. Raises NotInThisVersion."""
     config = loaded.config
+    for name, gateway in config.gateways.items():
+        if gateway.mtls is not None:
+            raise NotInThisVersion(f"gateways.{name}: `mtls` is not in this version; give it a `token`")
     policies = {name: policy_of(name, entry) for name, entry in config.limits.items()}
     return Rules(
         digest=loaded.digest,

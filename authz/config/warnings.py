@@ -26,6 +26,7 @@ def warnings(config: Config) -> Iterator[Finding]:
     yield from _loose_tokens(config)
     yield from _served_twice(config)
     yield from _idle_keys(config)
+    yield from _unread_key_sources(config)
 
 
 def _secrets(config: Config) -> Iterator[Finding]:
@@ -114,3 +115,12 @@ def _idle_keys(config: Config) -> Iterator[Finding]:
             yield Finding(
                 ("gateways", name, "tls"), "`tls` has no effect without `listen: {https: ...}`", on="key"
             )
+
+
+def _unread_key_sources(config: Config) -> Iterator[Finding]:
+    for name, entry in config.authenticators.items():
+        if isinstance(entry, JwtAuthenticator) and entry.sign_key is not None:
+            for key in ("jwks_url", "discovery"):
+                if getattr(entry, key) is not None:
+                    message = f"`{key}` is not used: `sign_key` says where the signing key is"
+                    yield Finding(("authenticators", name, key), message, on="key")

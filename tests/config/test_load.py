@@ -284,3 +284,18 @@ def test_a_config_is_frozen(write: Callable[[str], Path]) -> None:
     loaded: Loaded = load(write("timezone: UTC"))
     with pytest.raises(ValueError, match="frozen"):
         loaded.config.timezone = "Europe/Helsinki"
+
+
+def test_a_sign_key_beats_published_keys() -> None:
+    """As caddy-jwt has it; the source that is not read is named."""
+    text = """
+authenticators:
+  sso:
+    type: jwt
+    algorithms: [HS256]
+    jwks_url: https://api.example.com/jwk/keys
+    sign_key: TkZMNSowQmMjOVU2RUB0bm1DJkU3U1VONkd3SGZMbVk=
+"""
+    loaded = loads(text)
+    messages = [(problem.line, problem.message) for problem in loaded.warnings]
+    assert (6, "`jwks_url` is not used: `sign_key` says where the signing key is") in messages
