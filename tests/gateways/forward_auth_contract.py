@@ -133,6 +133,11 @@ class ForwardAuthContract:
     asked_uri: ClassVar[str]
     asked_method: ClassVar[str]
     kind: ClassVar[str]
+    hands_bodies_over: ClassVar[bool] = True
+
+    def judged(self, body: bytes) -> bytes:
+        """What authz gets of a body."""
+        return body if self.hands_bodies_over else b""
 
     @pytest.fixture
     def send(self, gateway: RealGateway, certificates: Certificates) -> Any:
@@ -164,7 +169,7 @@ class ForwardAuthContract:
         assert asked.header("x-forwarded-proto") == "https"
         assert asked.header("x-forwarded-for") == "127.0.0.1"
         assert asked.header("authorization") == f"Bearer {KEY}"
-        assert asked.body == body
+        assert asked.body == self.judged(body)
         assert asked.target == f"/auth/{self.kind}"  # no query: it may hold a credential
         assert len(authz.asked) == 1
 
@@ -254,7 +259,7 @@ class ForwardAuthContract:
         assert received.header("content-type") == "application/json"
         assert received.header("x-title") == "caf\xe9"
         assert received.body.encode("latin-1") == body
-        assert authz.last.body == body
+        assert authz.last.body == self.judged(body)
         for name, value in IDENTITY.items():
             assert received.header(name) == value
 
@@ -474,7 +479,8 @@ class ForwardAuthContract:
             received = model.last()
             assert authz.last.header(self.asked_uri) == received.target == "/echo?x=1"
             assert authz.last.header("x-forwarded-host") == f"localhost:{gateway.around.https}"
-            assert sha256(authz.last.body) == received.body_sha256 == sha256(body)
+            assert authz.last.body == self.judged(body)
+            assert received.body_sha256 == sha256(body)
             assert KEY not in str(received)
             assert received.header("x-authz-user") == "alice"
             assert received.values("x_authz_team") == []
@@ -498,7 +504,7 @@ class ForwardAuthContract:
         else:
             response = send("POST", "/echo", None, body)
         assert response.status == 200
-        assert sha256(authz.last.body) == sha256(body)
+        assert sha256(authz.last.body) == sha256(self.judged(body))
         assert (model.last().body_length, model.last().body_sha256) == (size, sha256(body))
 
     @pytest.mark.parametrize("framing", ["content-length", "chunked"])
