@@ -194,6 +194,8 @@ class JwtAuthenticator(Section):
             yield Wrong(
                 "missing key `discovery`, `jwks_url` or `sign_key`: one of them is needed", on_key=True
             )
+        if "sign_key" in sources:
+            sources = ["sign_key"]  # it beats the others, and `warnings` says so
         for extra in sources[1:]:
             message = f"`{sources[0]}` already says where the signing keys are; leave out one of the two"
             yield Wrong(message, at=(extra,), on_key=True)
