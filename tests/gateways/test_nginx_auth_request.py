@@ -52,7 +52,7 @@ class TestNginxWithoutNjs(ForwardAuthContract):
         assert authz.last.header(name) == announced
         assert model.last().body == "{} "
 
-    def test_26_27_28_29_spoofed_headers_end_at_the_gateway(  # type: ignore[override]
+    def test_26_27_28_29_spoofed_headers_end_at_the_gateway(
         self, send: Any, authz: StubAuthz, model: DemoModel
     ) -> None:
         """Every name that authz ever sends is set or removed. A made-up one passes: it means nothing to anybody."""
