@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from authz.cli import context, output, values
 from authz.cli.errors import CommandError, UsageError
 from authz.cli.options import DEFAULTS, Common
-from authz.cli.rows import DENIAL_COLUMNS, denial_row, figure
+from authz.cli.rows import DENIAL_COLUMNS, DENIAL_SPARE, denial_row, figure
 from authz.config.base import nearest
 from authz.reason import ANSWERS, Reason
 from authz.store.records import Denial
@@ -51,7 +51,7 @@ def list_(
         found = store.denial_log.list(since=begin, user=user, status=status, reason=reason, limit=limit)
     rows = [denial_row(denial) for denial in found]
     none = "No refused requests" + (" that match." if user or status or reason or since else ".")
-    output.show_rows(rows, DENIAL_COLUMNS, as_json=common.json, none=none)
+    output.show_rows(rows, DENIAL_COLUMNS, as_json=common.json, none=none, spare=DENIAL_SPARE)
 
 
 @app.command

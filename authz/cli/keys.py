@@ -12,7 +12,7 @@ from authz.cli import context, output, people, values
 from authz.cli.errors import CommandError, UsageError
 from authz.cli.key_import import read_keys
 from authz.cli.options import DEFAULTS, Common, Limits, Models, NoModels, Roles
-from authz.cli.rows import KEY_COLUMNS, key_row
+from authz.cli.rows import KEY_COLUMNS, KEY_SPARE, key_row
 from authz.store.protocols import Duplicate
 from authz.store.records import Key
 
@@ -84,7 +84,7 @@ def list_(*, user: str | None = None, team: str | None = None, common: Common = 
     with context.registry(at) as registry:
         rows = [key_row(key, at.now) for key in registry.keys(user=user, team=team)]
     none = "No keys. authz keys create --user NAME makes one."
-    output.show_rows(rows, KEY_COLUMNS, as_json=common.json, none=none)
+    output.show_rows(rows, KEY_COLUMNS, as_json=common.json, none=none, spare=KEY_SPARE)
 
 
 @app.command

@@ -4,7 +4,6 @@ The command groups are imported only when they are asked for, so that every comm
 """
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 
@@ -70,9 +69,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         result = app(list(arguments))
     except CycloptsError as error:
-        output.complain(
-            _without_secrets(str(error)), f"authz {_command_of(arguments)}--help shows how it is used."
-        )
+        output.complain(str(error), f"authz {_command_of(arguments)}--help shows how it is used.")
         return Exit.USAGE
     except CommandError as error:
         output.complain(error.message, error.hint)
@@ -85,8 +82,13 @@ def _run(arguments: Sequence[str]) -> int:
             str(error), "Name one with --config FILE or AUTHZ_CONFIG; authz up writes one to begin with."
         )
         return Exit.FAILED
+    except BrokenPipeError:
+        raise
     except StoreUnavailable as error:
         output.complain(str(error))
+        return Exit.FAILED
+    except OSError as error:
+        output.complain(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.")
         return Exit.FAILED
     except KeyboardInterrupt:
         return 130
@@ -97,11 +99,3 @@ def _command_of(arguments: Sequence[str]) -> str:
     """The words of the command line that name a command, for a hint."""
     words, _, _ = app.parse_commands(list(arguments))
     return "".join(f"{word} " for word in words)
-
-
-_SECRET = re.compile(r"sk-[\w-]{8,}|eyJ[\w.-]{16,}")
-
-
-def _without_secrets(text: str) -> str:
-    """A message about the command line, without a key or token that was pasted into it by mistake."""
-    return _SECRET.sub("(a secret, not repeated)", text)

@@ -5,6 +5,7 @@ Text from strangers (paths, user names) is stripped of control characters, so th
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
@@ -35,12 +36,17 @@ _STYLES = {
 }
 
 
-def show_rows(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, none: str) -> None:
-    """Print many things. A table shows `columns`, JSON everything; `none` is said where there are none."""
+def show_rows(
+    rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, none: str, spare: Sequence[str] = ()
+) -> None:
+    """Print many things. A table shows `columns`, JSON everything; `none` is said where there are none.
+
+    Where the terminal is too narrow, columns in `spare` are left out, one after the other.
+    """
     if as_json:
         show_json(rows)
     elif sys.stdout.isatty():
-        _table(rows, columns, none)
+        _show_table(rows, columns, none, spare)
     else:
         _line(columns)
         for row in rows:
@@ -108,22 +114,29 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str], none: str) -> None:
+def _show_table(rows: Sequence[Row], columns: Sequence[str], none: str, spare: Sequence[str]) -> None:
     console = Console(highlight=False)
     if not rows:
         console.print(Text(none, style="dim"))
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    told = [column for column in columns if any(row.get(column) not in (None, "", [], {}) for row in rows)]
-    for column in told:
-        numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
-        first = column == columns[0]
-        table.add_column(
-            _title(column), justify="right" if numeric else "left", no_wrap=first, overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(_styled(_cell(row, column)) for column in told))
+    told = [column for column in columns if any(row.get(column) not in (None, "", {}) for row in rows)]
+    table = _table(rows, told)
+    for column in spare:
+        if console.measure(table).minimum <= console.width:
+            break
+        told = [other for other in told if other != column]
+        table = _table(rows, told)
     console.print(table)
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
+        table.add_column(_title(column), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_styled(_cell(row, column)) for column in columns))
+    return table
 
 
 def _cell(row: Row, column: str) -> str:
@@ -146,9 +159,17 @@ def _line(cells: Sequence[str]) -> None:
 
 def _stderr(text: str, style: str, *, lead: str = "") -> None:
     stream: TextIO = sys.stderr
-    clean = "\n".join(printable(line) for line in text.split("\n"))
+    clean = "\n".join(printable(line) for line in _without_secrets(text).split("\n"))
     if stream.isatty():
         console = Console(file=stream, highlight=False, soft_wrap=True)
         console.print(Text.assemble((lead, "bold red" if lead.strip() else ""), (clean, style)))
     else:
         stream.write(lead + clean + "\n")
+
+
+_SECRET = re.compile(r"sk-[\w-]{8,}|eyJ[\w.-]{16,}")
+
+
+def _without_secrets(text: str) -> str:
+    """A message without the key or token that somebody pasted into a command line by mistake."""
+    return _SECRET.sub("(a secret, not repeated)", text)

@@ -8,11 +8,13 @@ from authz.quota import NANO, Quota, Unit
 from authz.store.records import Adjustment, Denial, Key, Model, Team, User
 
 KEY_COLUMNS = ("id", "display", "name", "user", "team", "models", "roles", "limits", "status", "expires_at")
+KEY_SPARE = ("roles", "name", "limits", "models", "expires_at", "display")
 USER_COLUMNS = ("name", "email", "team", "models", "roles", "limits", "status")
 TEAM_COLUMNS = ("name", "models", "limits")
 MODEL_COLUMNS = ("name", "context", "max_output", "price", "access", "source")
 ADJUSTMENT_COLUMNS = ("id", "limit", "for", "quota", "grant", "until", "by")
 DENIAL_COLUMNS = ("id", "last_at", "count", "status", "reason", "user", "model", "method", "path")
+DENIAL_SPARE = ("path", "method", "model", "count")
 
 
 def key_row(key: Key, now: int) -> Row:

@@ -1,27 +1,34 @@
 """One child process that cannot outlive us, in a process group of its own.
 
 `PR_SET_PDEATHSIG` (prctl(2)) has the kernel kill the child when the thread that started it ends, so even
-a `kill -9` of this process leaves no orphan. It is set between fork and exec; that this process died
-before then shows as another parent, and the child leaves at once. The group of its own keeps a terminal's
-Ctrl-C from reaching the child: we decide in which order things stop.
+a `kill -9` of this process leaves no orphan. The child sets it on itself before it becomes the program,
+and leaves at once if by then it has another parent. (Between fork and exec, where `preexec_fn` runs, a
+process with threads may deadlock.) The group of its own keeps a terminal's Ctrl-C from reaching the
+child: we decide in which order things stop.
 """
 
 import asyncio
-import ctypes
 import os
 import signal
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-_PR_SET_PDEATHSIG = 1
+_TIE_TO_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to run. Its output goes to the end of `log`."""
+    """What to run: `arguments` begin with the whole path of the program. Its output is added to `log`."""
 
     name: str
     arguments: tuple[str, ...]
@@ -75,23 +82,15 @@ async def start(command: Command) -> Process:
     command.log.parent.mkdir(parents=True, exist_ok=True)
     with command.log.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-ISc",
+            _TIE_TO_PARENT,
+            str(os.getpid()),
             *command.arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=asyncio.subprocess.STDOUT,
             env=dict(command.environment),
             process_group=0,
-            preexec_fn=_tie_to(os.getpid()),
         )
     return Process(process)
-
-
-def _tie_to(parent: int) -> Callable[[], None]:
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: little is safe after it
-
-    def tie() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return tie

@@ -1,5 +1,6 @@
 """Looking from outside whether something answers, and what a model server serves."""
 
+import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -23,13 +24,23 @@ class Served:
     unusable: tuple[str, ...]
 
 
-async def get_status(url: str, *, key: str | None = None, seconds: float = 1.0) -> int | None:
-    """The HTTP status of a GET; None where nobody answers in time. No proxy is used."""
-    headers = {"authorization": f"Bearer {key}"} if key is not None else {}
+async def get_status(host: str, port: int, path: str, *, key: str | None = None) -> int | None:
+    """The HTTP status of a GET on this machine; None where nobody answers within a second.
+
+    Asked many times while things start, and therefore as cheap as can be.
+    """
+    credential = f"authorization: Bearer {key}\r\n" if key is not None else ""
+    request = f"GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\n{credential}connection: close\r\n\r\n"
     try:
-        async with httpx2.AsyncClient(trust_env=False, timeout=seconds) as client:
-            return (await client.get(url, headers=headers)).status_code
-    except httpx2.HTTPError:
+        async with asyncio.timeout(1):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(request.encode())
+                line = await reader.readline()
+            finally:
+                writer.close()
+        return int(line.split()[1])
+    except (OSError, TimeoutError, ValueError, IndexError):
         return None
 
 

@@ -77,7 +77,7 @@ class Up:
         asked.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = load(self._config, secrets_required=False) if self._config.exists() else None
         upstream = await self._upstream(before)
-        served = await self._served(upstream, patient=asked.demo)
+        served = await self._served(upstream)
         listen = _listen(asked.port, before)
         loaded = self._write_config(Wanted(listen=listen, upstream=upstream, models=served))
         addresses = _addresses(loaded)
@@ -87,17 +87,20 @@ class Up:
         write_envoy_config(loaded.config, GATEWAY, envoy_yaml)
         self._supervise(self._command("serve", "authz.cli", "serve", "--config", str(self._config)))
         self._supervise(envoy_command(envoy_yaml, self._log("envoy")))
-        gateway = _url(addresses[f"gateways.{GATEWAY}.listen.http"])
-        await self._ready(gateway, _url(addresses["decisions.http"]), key)
+        gateway = _reached(addresses[f"gateways.{GATEWAY}.listen.http"])
+        await self._ready(gateway, _reached(addresses["decisions.http"]), key)
         self._started = True
         self._tasks.append(asyncio.create_task(self._watch_upstream(upstream, up=served is not None)))
-        return Running(gateway, _url(addresses["admin.listen"]), key, self._config)
+        return Running(
+            f"http://{gateway}", f"http://{_reached(addresses['admin.listen'])}", key, self._config
+        )
 
     async def stop(self) -> None:
         """Stop every child within `STOP_GRACE`, Envoy first: its last reports still find the service."""
+        await stop_all(self._children[::-1], STOP_GRACE)
         for task in self._tasks:
             task.cancel()
-        await stop_all(self._children[::-1], STOP_GRACE)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def kill(self) -> None:
         """End every child at once."""
@@ -112,6 +115,7 @@ class Up:
             was = urlsplit(configured.url).port if configured is not None else None
             port = free_port(prefer=was)
             self._supervise(self._command("model", "authz.demo.model_server", "--port", str(port)))
+            await self._demo_answers(port)
             return f"http://127.0.0.1:{port}"
         if self._asked.upstream is not None:
             return self._asked.upstream
@@ -121,27 +125,26 @@ class Up:
             "in front of which model server?", "Name it with --upstream http://HOST:PORT, or try --demo."
         )
 
-    async def _served(self, upstream: str, *, patient: bool) -> tuple[str, ...] | None:
-        """The upstream's models; None, said aloud, where it does not tell."""
-        deadline = time.monotonic() + (START_DEADLINE if patient else 0.0)
-        while True:
+    async def _demo_answers(self, port: int) -> None:
+        while not await _accepts("127.0.0.1", port):
             self._check_deaths()
-            try:
-                served = await served_models(upstream)
-            except NoAnswer as error:
-                if time.monotonic() < deadline:
-                    await asyncio.sleep(0.05)
-                    continue
-                self._say(
-                    f"warning: the model server at {upstream} is not usable yet: {error}.\n"
-                    "  Everything else starts; its models are taken over as soon as it answers."
-                )
-                return None
-            for name in served.unusable:
-                self._say(
-                    f"warning: the model {name!r} is left out: no config can hold its name; rename it there."
-                )
-            return served.models
+            await asyncio.sleep(0.03)
+
+    async def _served(self, upstream: str) -> tuple[str, ...] | None:
+        """The upstream's models; None, said aloud, where it does not tell."""
+        try:
+            served = await served_models(upstream)
+        except NoAnswer as error:
+            self._say(
+                f"warning: the model server at {upstream} is not usable yet: {error}.\n"
+                "  Everything else starts; its models are taken over as soon as it answers."
+            )
+            return None
+        for name in served.unusable:
+            self._say(
+                f"warning: the model {name!r} is left out: no config can hold its name; rename it there."
+            )
+        return served.models
 
     def _write_config(self, wanted: Wanted) -> Loaded:
         ports = dict(_SERVICE_PORTS)
@@ -194,13 +197,13 @@ class Up:
                     f"{child.command.name} {child.first_death.result()}", f"Its log is {child.command.log}."
                 )
 
-    async def _ready(self, gateway: str, service: str, key: str) -> None:
+    async def _ready(self, gateway: Address, service: Address, key: str) -> None:
         """Wait until a request with the key comes through gateway and service."""
         deadline = time.monotonic() + START_DEADLINE
-        while (status := await get_status(f"{gateway}/v1/models", key=key)) != 200:
+        while (status := await get_status(gateway.host, gateway.port, "/v1/models", key=key)) != 200:
             self._check_deaths()
             if time.monotonic() >= deadline:
-                ready = await get_status(f"{service}/readyz")
+                ready = await get_status(service.host, service.port, "/readyz")
                 raise CannotStart(
                     f"after {START_DEADLINE:g} s the gateway answers {status or 'nothing'} "
                     f"and the service {ready or 'nothing'}.",
@@ -286,9 +289,9 @@ def _check_ports(addresses: dict[str, Address], config: Path) -> None:
             )
 
 
-def _url(address: Address) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-    return f"http://{Address(host, address.port)}"
+def _reached(address: Address) -> Address:
+    """How what listens there is reached from this machine."""
+    return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port)
 
 
 async def _accepts(host: str, port: int) -> bool:
