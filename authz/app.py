@@ -20,6 +20,7 @@ from authz.decide import Decider
 from authz.ruleset import Authenticators, NotInThisVersion, build_rules
 from authz.service import Service
 from authz.store.open import open_store, wall_clock
+from authz.telemetry.logging import configure_logging
 from authz.telemetry.metrics import CONTENT_TYPE, Metrics
 from authz.transport.access_log import AccessLog
 from authz.transport.ext_authz import ExtAuthz
@@ -80,9 +81,7 @@ class App:
         self._authenticators.start()
         self._servers.append(await start_http(self._http, str(config.decisions.http)))
         self._servers.append(await start_http(self._admin, str(config.admin.listen)))
-        self._grpc = await start_grpc(
-            self._check, self._log, str(config.decisions.grpc), max_body=self._largest
-        )
+        self._grpc = await start_grpc(self._check, self._log, str(config.decisions.grpc))
         await self._watcher.start()
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not walk it again
@@ -197,7 +196,8 @@ async def serve(path: Path) -> None:
 
 
 def run(path: Path) -> None:
-    """`serve` on the fastest loop there is."""
+    """`serve` on the fastest loop there is. Logs are for a person on a terminal, else JSON."""
+    configure_logging(format="console" if sys.stderr.isatty() else "json")
     if sys.platform == "win32":
         asyncio.run(serve(path))
         return

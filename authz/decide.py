@@ -18,7 +18,7 @@ from authz.decision import Allow, Decision, Deny, Header, Stage
 from authz.denial import deny
 from authz.limit.headers import rate_headers
 from authz.limit.plan import Planned, plan, states
-from authz.limit.policy import Spending
+from authz.limit.spending import Spending
 from authz.limit.verdict import verdict
 from authz.listing import is_listing
 from authz.peek import NOTHING, Peek, peek
@@ -116,7 +116,7 @@ class Decider:
             known=record,
             peek=seen,
         )
-        planned = plan(known.route.policies, spending, self._directory, self._clock())
+        planned = plan(known.route.planners, spending, self._directory, self._clock())
         reservation = _reservation_id(request, target)
         try:
             outcome = await self._reserve(reservation, request, planned, charge=charge)

@@ -18,20 +18,26 @@ class Stage(Struct, frozen=True):
     text: str
 
 
-class LimitState(Struct, frozen=True, kw_only=True):
-    """One policy's figures after the decision, in the policy's unit."""
+class Limit(Struct, frozen=True, kw_only=True):
+    """What a policy says to one partition: the part of its figures that stays from request to request."""
 
     policy: str
     unit: str
     partition: str  # readable, for a person; never a credential
     quota: int
-    window: str  # "60s", "day"...
+    window: str  # "1m", "day"...
     window_seconds: int
     needed: int
+    shadow: bool = False
+
+
+class LimitState(Struct, frozen=True):
+    """One policy's figures after the decision, in the policy's unit."""
+
+    limit: Limit
     remaining: int
     reset_after: float  # seconds until the whole quota is free again, if nothing else is spent
     exhausted: bool = False
-    shadow: bool = False
 
 
 class Allow(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from msgspec import Struct
 from authz.authenticate.combine import Combined
 from authz.authorize import Rule
 from authz.canonical import Target
-from authz.limit.policy import Policy
+from authz.limit.plan import Planner
 from authz.request import Request
 
 # What each API family consists of (OpenAI API reference; Anthropic Messages API). A model is named in the body.
@@ -125,7 +125,7 @@ class Route(Struct, frozen=True, kw_only=True):
     match: Match
     authenticate: Combined
     authorize: tuple[Rule, ...]
-    policies: tuple[Policy, ...]
+    planners: tuple[Planner, ...]
     needs_model: bool  # a rule or a limit looks at the model
     reads_body: bool  # an API family's route: the body must be valid JSON
     challenge: str  # WWW-Authenticate of its 401

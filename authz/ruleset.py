@@ -18,6 +18,7 @@ from authz.config.load import Loaded
 from authz.config.model import Config
 from authz.config.models import BackendEntry, ModelEntry
 from authz.config.routes import AuthorizeEntry, RouteEntry
+from authz.limit.plan import Planner
 from authz.limit.policy import Override, Policy, When
 from authz.route import Match, PathPattern, Route
 from authz.rules import Rules
@@ -219,7 +220,7 @@ def _route(entry: RouteEntry, authenticators: Authenticators, policies: Mapping[
         ),
         authenticate=combined,
         authorize=rules,
-        policies=limits,
+        planners=tuple(Planner(policy) for policy in limits),
         needs_model=any(rule.needs_model for rule in rules) or any(policy.needs_model for policy in limits),
         reads_body=match.api is not None,
         challenge=challenge(combined),

@@ -81,16 +81,16 @@ def denial_of(request: Request, denied: Deny, now: int) -> Denial:
 def _figures(limits: Sequence[LimitState]) -> list[dict[str, str | int | float | bool]]:
     return [
         {
-            "policy": state.policy,
-            "unit": state.unit,
-            "partition": state.partition,
-            "quota": state.quota,
-            "window": state.window,
-            "needed": state.needed,
+            "policy": state.limit.policy,
+            "unit": state.limit.unit,
+            "partition": state.limit.partition,
+            "quota": state.limit.quota,
+            "window": state.limit.window,
+            "needed": state.limit.needed,
             "remaining": state.remaining,
             "reset_after": state.reset_after,
             "exhausted": state.exhausted,
-            "shadow": state.shadow,
+            "shadow": state.limit.shadow,
         }
         for state in limits
     ]

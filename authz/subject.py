@@ -29,6 +29,3 @@ class Subject(Struct, frozen=True, kw_only=True):
     claims: Mapping[str, Any] = NO_CLAIMS
     headers: tuple[tuple[str, str], ...] = ()  # upstream headers made from claims
     quotas: tuple[OwnedQuotas, ...] = ()  # those of the key, its user and its team
-    credential_headers: frozenset[str] = frozenset()  # slots that held the credential: removed upstream
-    credential_params: frozenset[str] = frozenset()
-    credential_cookies: frozenset[str] = frozenset()

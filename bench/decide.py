@@ -50,7 +50,10 @@ def main() -> None:
     }
     for name, request in cases.items():
         # Distinct ids, as in life: a repeated one would be a gateway's own retry.
-        requests = [lab.request(request.method, request.target, headers=request.headers, body=request.body) for _ in range(2000)]
+        requests = [
+            lab.request(request.method, request.target, headers=request.headers, body=request.body)
+            for _ in range(2000)
+        ]
         outcome = lab.decide(requests[0])
         decide = lab.decider.decide
 
@@ -59,7 +62,13 @@ def main() -> None:
                 step(decide(each))
 
         best = min(timeit.repeat(work, number=1, repeat=7)) / len(requests) * 1e6
-        verdict = "allow" if isinstance(outcome, Allow) else f"{outcome.status} {outcome.reason}" if isinstance(outcome, Deny) else ""
+        verdict = (
+            "allow"
+            if isinstance(outcome, Allow)
+            else f"{outcome.status} {outcome.reason}"
+            if isinstance(outcome, Deny)
+            else ""
+        )
         print(f"{name:<28} {best:6.1f} µs   {verdict}")
     assert len(CHAT) > 0
 

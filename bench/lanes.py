@@ -36,7 +36,12 @@ CONNECTIONS = 8
 TOKEN = "token-of-the-bench-0123456789"
 SIGN_KEY = b"0123456789abcdef0123456789abcdef"
 BODY = json.dumps(
-    {"model": "llama3", "messages": [{"role": "user", "content": "x" * 400}], "max_tokens": 64, "stream": True}
+    {
+        "model": "llama3",
+        "messages": [{"role": "user", "content": "x" * 400}],
+        "max_tokens": 64,
+        "stream": True,
+    }
 ).encode()
 CONFIG = f"""
 gateways:
@@ -101,7 +106,17 @@ def http_load(port: int, path: str, headers: dict[str, str], scratch: Path) -> C
     script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = {lua(BODY.decode())}", *lines, DONE]))
 
     def load() -> float:
-        out = run(["wrk", f"-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", str(script), f"http://127.0.0.1:{port}{path}"])
+        out = run(
+            [
+                "wrk",
+                f"-t1",
+                f"-c{CONNECTIONS}",
+                f"-d{SECONDS}s",
+                "-s",
+                str(script),
+                f"http://127.0.0.1:{port}{path}",
+            ]
+        )
         if "Non-2xx" in out:
             raise SystemExit(f"not every answer was an allow:\n{out}")
         found = re.search(r"Requests/sec:\s+([\d.]+)", out)
@@ -146,24 +161,38 @@ def grpc_load(port: int, credential: str, scratch: Path) -> Callable[[], float]:
 def main() -> None:
     missing = [tool for tool in ("wrk", "h2load", "taskset") if shutil.which(tool) is None]
     if missing:
-        sys.exit(f"the bench needs {', '.join(missing)}: install the packages wrk, nghttp2-client and util-linux")
+        sys.exit(
+            f"the bench needs {', '.join(missing)}: install the packages wrk, nghttp2-client and util-linux"
+        )
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         scratch = Path(directory)
         service = AuthzService(scratch / "authz", CONFIG)
         minted = mint()
-        key = Key(id=minted.id, digest=minted.digest, display=minted.display, user="alice", team="nlp", created_at=0)
+        key = Key(
+            id=minted.id, digest=minted.digest, display=minted.display, user="alice", team="nlp", created_at=0
+        )
         service.registry.add_key(key)
         stack.enter_context(service)
         assert service.process is not None
         null_http, null_grpc = free_port(), free_port()
         nulls = {}
         for kind, port in (("null-http", null_http), ("null-grpc", null_grpc)):
-            nulls[kind] = Process([sys.executable, "-m", "bench.servers", kind, str(port)], log=scratch / f"{kind}.log")
+            nulls[kind] = Process(
+                [sys.executable, "-m", "bench.servers", kind, str(port)], log=scratch / f"{kind}.log"
+            )
             stack.callback(nulls[kind].stop)
             nulls[kind].wait_until(lambda port=port: port_answers(port))
         for process in (service.process, *nulls.values()):
-            subprocess.run(["taskset", "-a", "-p", "-c", "0", str(process.pid)], check=True, capture_output=True)
-        claims = {"iss": "i", "aud": "a", "sub": "carol", "exp": int(time.time()) + 3600, "models": ["llama3"]}
+            subprocess.run(
+                ["taskset", "-a", "-p", "-c", "0", str(process.pid)], check=True, capture_output=True
+            )
+        claims = {
+            "iss": "i",
+            "aud": "a",
+            "sub": "carol",
+            "exp": int(time.time()) + 3600,
+            "models": ["llama3"],
+        }
         token = jwt.encode(claims, SIGN_KEY, algorithm="HS256")
         asked = {
             "x-authz-gateway-token": TOKEN, "x-original-method": "POST", "x-original-uri": "/v1/chat/completions",

@@ -1,7 +1,7 @@
 """`when:` conditions in CEL, compiled once at load (cel-spec, common-expression-language)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cel
@@ -26,17 +26,17 @@ def compile_condition(text: str) -> Meets:
     except ValueError as error:
         said = _first_error(str(error))
         raise BadCondition(f"the condition does not parse: {said}", _offset(said)) from None
-    unknown = sorted(set(program.variables()) - VARIABLES)
+    variables: frozenset[str] = frozenset(program.variables())
+    unknown = sorted(variables - VARIABLES)
     if unknown:
         names = ", ".join(sorted(VARIABLES))
         message = f"the condition uses {', '.join(unknown)}, which does not exist; there are {names}"
         raise BadCondition(message, text.find(unknown[0]))
-    used = frozenset(program.variables())
 
     def run(asked: Asked) -> Any:
-        return program.execute({name: _READERS[name](asked) for name in used})
+        return program.execute({name: _READERS[name](asked) for name in variables})
 
-    return Meets(text, run, "model" in used)
+    return Meets(text, run, "model" in variables)
 
 
 def _first_error(text: str) -> str:
@@ -74,7 +74,7 @@ def _subject(asked: Asked) -> Mapping[str, Any]:
     }
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Asked], Any]] = {
     "request": _request,
     "subject": _subject,
     "claims": lambda asked: dict(asked.subject.claims),

@@ -16,7 +16,8 @@ from authz.cli.output import Row
 from authz.cli.rows import ADJUSTMENT_COLUMNS, adjustment_row, figure
 from authz.config.base import nearest
 from authz.limit.plan import hold_of
-from authz.limit.policy import Partition, Policy, partition_in
+from authz.limit.partition import Partition, read_key
+from authz.limit.policy import Policy
 from authz.ruleset import policy_of
 from authz.store.levels import level_of
 from authz.store.protocols import Registry
@@ -278,7 +279,7 @@ def _counters(at: Context) -> Mapping[str, bytes] | None:
 
 
 def _partitions(policy: Policy, counters: Mapping[str, bytes]) -> list[tuple[str, Partition]]:
-    found = ((key, partition_in(policy, key)) for key in counters)
+    found = ((key, read_key(policy.name, policy.partition_by, key)) for key in counters)
     return [(key, partition) for key, partition in found if partition is not None]
 
 

@@ -1,6 +1,6 @@
 """The most a request can cost, known before it runs (invariant 5)."""
 
-from authz.limit.policy import Spending
+from authz.limit.spending import Spending
 from authz.quota import Unit
 
 TEMPLATE_OVERHEAD = 64  # tokens a chat template may add around the messages

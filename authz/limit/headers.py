@@ -10,15 +10,15 @@ Units that the draft's registry lacks are spelled `tokens`, `input-tokens`,
 
 from base64 import b64encode
 from collections.abc import Sequence
-from functools import lru_cache
 from hashlib import sha256
 from math import ceil
 from urllib.parse import quote
 
-from authz.decision import Header, LimitState
+from authz.decision import Header, Limit, LimitState
 from authz.quota import Unit
 
 LARGEST = 999_999_999_999_999  # RFC 9651 3.3.1: an Integer has at most 15 digits
+_MOST_KEPT = 16_384
 _KEY_BYTES = 9  # of the partition's SHA-256: 12 base64 characters without padding
 _NAME = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) not in '%"\\')
 _UNIT = {
@@ -42,17 +42,16 @@ def rate_headers(limits: Sequence[LimitState], *, wait_ms: int | None = None) ->
     requests: LimitState | None = None
     tokens: LimitState | None = None
     for state in limits:
-        if state.shadow:
+        limit = state.limit
+        if limit.shadow:
             continue
-        unit = state.unit
-        described, head, tail = _static(
-            state.policy, unit, state.quota, state.window_seconds, state.partition
-        )
-        policies.append(described)
+        policy, head, tail = _spelled(limit)
+        policies.append(policy)
         remaining = state.remaining
-        if remaining < 0:
-            remaining = 0
-        levels.append(f"{head}{min(remaining, LARGEST)}{_reset(state, wait_ms)}{tail}")
+        levels.append(
+            f"{head}{remaining if 0 <= remaining <= LARGEST else _bounded(remaining)}{_reset(state, wait_ms)}{tail}"
+        )
+        unit = limit.unit
         if unit == "requests":
             if requests is None or remaining < requests.remaining:
                 requests = state
@@ -60,25 +59,32 @@ def rate_headers(limits: Sequence[LimitState], *, wait_ms: int | None = None) ->
             tokens = state
     if not policies:
         return ()
-    headers = [("ratelimit-policy", ", ".join(policies)), ("ratelimit", ", ".join(levels))]
+    headers: tuple[Header, ...] = (
+        ("ratelimit-policy", ", ".join(policies)),
+        ("ratelimit", ", ".join(levels)),
+    )
     if requests is not None:
-        headers += (
-            ("x-ratelimit-limit-requests", str(requests.quota)),
-            ("x-ratelimit-remaining-requests", str(max(requests.remaining, 0))),
-            ("x-ratelimit-reset-requests", spell_reset(requests.reset_after)),
-        )
+        headers += _openai(requests, "requests")
     if tokens is not None:
-        headers += (
-            ("x-ratelimit-limit-tokens", str(tokens.quota)),
-            ("x-ratelimit-remaining-tokens", str(max(tokens.remaining, 0))),
-            ("x-ratelimit-reset-tokens", spell_reset(tokens.reset_after)),
-        )
-    return tuple(headers)
+        headers += _openai(tokens, "tokens")
+    return headers
+
+
+def _openai(state: LimitState, unit: str) -> tuple[Header, ...]:
+    return (
+        (f"x-ratelimit-limit-{unit}", str(state.limit.quota)),
+        (f"x-ratelimit-remaining-{unit}", str(max(state.remaining, 0))),
+        (f"x-ratelimit-reset-{unit}", spell_reset(state.reset_after)),
+    )
+
+
+def _bounded(amount: int) -> int:
+    return min(max(amount, 0), LARGEST)
 
 
 def _reset(state: LimitState, wait_ms: int | None) -> str:
     """`;t=`: whole seconds; a concurrency limit has none, nobody knows when a request ends."""
-    if state.unit == "concurrency":
+    if state.limit.unit == "concurrency":
         return ""
     seconds = state.reset_after
     if wait_ms is not None and wait_ms >= 0 and state.exhausted:
@@ -86,13 +92,33 @@ def _reset(state: LimitState, wait_ms: int | None) -> str:
     return f";t={ceil(seconds)}" if seconds > 0 else ";t=0"
 
 
-@lru_cache(maxsize=8192)
-def _static(policy: str, unit: str, quota: int, window_seconds: int, partition: str) -> tuple[str, str, str]:
-    """The RateLimit-Policy item, and a RateLimit item up to and after its figures."""
-    name = f'"{quote_name(policy)}"'
-    window = f";w={window_seconds}" if window_seconds > 0 and unit != Unit.CONCURRENCY else ""
-    key = f";pk=:{b64encode(sha256(partition.encode()).digest()[:_KEY_BYTES]).decode()}:" if partition else ""
-    return f"{name};q={min(quota, LARGEST)}{_UNIT[Unit(unit)]}{window}{key}", f"{name};r=", key
+_kept: dict[int, tuple[Limit, tuple[str, str, str]]] = {}
+
+
+def _spelled(limit: Limit) -> tuple[str, str, str]:
+    """The RateLimit-Policy item, and a RateLimit item up to and after its figures.
+
+    Limits live long and are many requests' own: they are told by identity, which is cheaper than by value.
+    """
+    kept = _kept.get(id(limit))
+    if kept is not None and kept[0] is limit:
+        return kept[1]
+    spelled = _spell(limit)
+    if len(_kept) >= _MOST_KEPT:
+        _kept.clear()
+    _kept[id(limit)] = (limit, spelled)
+    return spelled
+
+
+def _spell(limit: Limit) -> tuple[str, str, str]:
+    name = f'"{quote_name(limit.policy)}"'
+    window = (
+        f";w={limit.window_seconds}" if limit.window_seconds > 0 and limit.unit != Unit.CONCURRENCY else ""
+    )
+    key = ""
+    if limit.partition:
+        key = f";pk=:{b64encode(sha256(limit.partition.encode()).digest()[:_KEY_BYTES]).decode()}:"
+    return f"{name};q={min(limit.quota, LARGEST)}{_UNIT[Unit(limit.unit)]}{window}{key}", f"{name};r=", key
 
 
 def quote_name(policy: str) -> str:

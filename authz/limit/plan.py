@@ -1,15 +1,16 @@
 """Which counters a request touches, by how much, and how they stand afterwards."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from msgspec import Struct
 
-from authz.decision import LimitState
+from authz.decision import Limit, LimitState
 from authz.limit.calendar import calendar_bounds
 from authz.limit.estimate import upper_bound
-from authz.limit.policy import Partition, Policy, Spending, counter_key, partition_of, spell
-from authz.quota import Algorithm, Quota
+from authz.limit.partition import Partition, counter_key, readers_of, spell
+from authz.limit.policy import Policy
+from authz.limit.spending import Spending
+from authz.quota import Algorithm, OwnedQuotas
 from authz.store.protocols import Directory, Exhausted, Hold, Kind, Reserved
 
 _KINDS = {
@@ -19,6 +20,8 @@ _KINDS = {
     Algorithm.CALENDAR: Kind.CALENDAR,
     Algorithm.CONCURRENCY: Kind.CONCURRENCY,
 }
+_NO_BOUNDS = (0, 0, 0, 0)
+MOST_KEPT = 16_384  # partitions of one policy, or owners of limits, whose part is kept
 
 
 class Planned(Struct, frozen=True):
@@ -27,62 +30,97 @@ class Planned(Struct, frozen=True):
     policy: Policy
     partition: Partition
     hold: Hold
+    limit: Limit
 
 
-@lru_cache(maxsize=4096)
-def _owned(kind: str, quota: Quota) -> Policy:
-    """The policy that an owner's own limit amounts to: it counts that owner as a whole, on every route."""
-    return Policy(name=f"{kind}:{quota}", quota=quota, partition_by=(kind,))
+class Planner:
+    """A policy at work. It keeps what it planned for the partitions that it saw last, because most come again."""
+
+    __slots__ = ("_beside", "_kept", "_readers", "policy")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._readers = readers_of(policy.partition_by)
+        self._kept: dict[tuple[tuple[str, ...], int | None], Planned] = {}
+        self._beside = Planner(policy.beside()) if policy.shadow_amount is not None else None
+
+    def plan(self, spending: Spending, directory: Directory, now: int) -> list[Planned]:
+        """This policy's part of the request, and its shadow's; nothing where it does not apply."""
+        policy = self.policy
+        if policy.when is not None and not policy.when(spending):
+            return []
+        values = tuple([read(spending) for read in self._readers])
+        needed = upper_bound(policy.quota.unit, spending)
+        adjustments = directory.adjustments(policy.name)
+        amount = policy.amount_for(self._partition(values), adjustments, now) if adjustments else None
+        planned = [self.part(values, needed, now, amount)]
+        if self._beside is not None:
+            planned.append(self._beside.part(values, needed, now, policy.shadow_amount))
+        return planned
+
+    def part(self, values: tuple[str, ...], needed: int, now: int, amount: int | None = None) -> Planned:
+        """The part of one partition. `amount` is the quota in force; None: what the configuration says."""
+        window, bounds = self.policy.quota.window, _NO_BOUNDS
+        if window.period:
+            bounds = calendar_bounds(now, window.period, window.timezone, window.week_start)
+        kept = self._kept.get((values, amount))
+        if kept is not None and kept.hold.amount == needed and kept.hold.bounds is bounds:
+            return kept
+        partition = self._partition(values)
+        in_force = self.policy.amount_for(partition, {}, now) if amount is None else amount
+        hold = hold_of(self.policy, partition, in_force, needed=needed, now=now)
+        planned = Planned(self.policy, partition, hold, _limit(self.policy, partition, hold))
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        self._kept[values, amount] = planned
+        return planned
+
+    def _partition(self, values: tuple[str, ...]) -> Partition:
+        return tuple(zip(self.policy.partition_by, values, strict=True))
 
 
-def plan(policies: Sequence[Policy], spending: Spending, directory: Directory, now: int) -> list[Planned]:
-    """Every policy of the route that applies, and every limit of the key, the user and the team."""
-    planned: dict[str, Planned] = {}
-    for policy in policies:
-        if policy.when is None or policy.when(spending):
-            partition = partition_of(policy, spending)
-            amount = policy.amount_for(partition, directory.adjustments(policy.name), now)
-            _add(planned, policy, partition, amount, policy.shadow, spending, now)
-            if policy.shadow_amount is not None:
-                _add(planned, _beside(policy), partition, policy.shadow_amount, True, spending, now)
-    for owned in spending.subject.quotas:
-        partition = ((owned.kind, owned.owner),)
-        for quota in owned.quotas:
-            policy = _owned(owned.kind, quota)
-            _add(planned, policy, partition, quota.amount, False, spending, now)
-    return list(planned.values())
+_owners: dict[int, tuple[OwnedQuotas, tuple[Planner, ...]]] = {}
 
 
-@lru_cache(maxsize=1024)
-def _beside(policy: Policy) -> Policy:
-    """The shadow twin of a live policy; it counts for itself."""
-    return Policy(
-        name=f"{policy.name}~shadow", quota=policy.quota, partition_by=policy.partition_by, shadow=True
+def _planners_of(owned: OwnedQuotas) -> tuple[Planner, ...]:
+    """An owner's own limits as policies: each counts that owner as a whole, on every route.
+
+    Told by identity: a changed record is another object.
+    """
+    known = _owners.get(id(owned))
+    if known is not None and known[0] is owned:
+        return known[1]
+    planners = tuple(
+        Planner(Policy(name=f"{owned.kind}:{quota}", quota=quota, partition_by=(owned.kind,)))
+        for quota in dict.fromkeys(owned.quotas)
     )
+    if len(_owners) >= MOST_KEPT:
+        _owners.clear()
+    _owners[id(owned)] = (owned, planners)
+    return planners
 
 
-def _add(
-    planned: dict[str, Planned],
-    policy: Policy,
-    partition: Partition,
-    amount: int,
-    shadow: bool,
-    spending: Spending,
-    now: int,
-) -> None:
-    needed = upper_bound(policy.quota.unit, spending)
-    hold = hold_of(policy, partition, amount, needed=needed, shadow=shadow, now=now)
-    planned[hold.key] = Planned(policy, partition, hold)
+def plan(planners: Sequence[Planner], spending: Spending, directory: Directory, now: int) -> list[Planned]:
+    """Every policy of the route that applies, and every limit of the key, the user and the team."""
+    planned: list[Planned] = []
+    for planner in planners:
+        planned += planner.plan(spending, directory, now)
+    for owned in spending.subject.quotas:
+        for planner in _planners_of(owned):
+            needed = upper_bound(planner.policy.quota.unit, spending)
+            planned.append(planner.part((owned.owner,), needed, now))
+    return planned
 
 
-def hold_of(
-    policy: Policy, partition: Partition, amount: int, *, needed: int, shadow: bool = False, now: int
-) -> Hold:
+def hold_of(policy: Policy, partition: Partition, amount: int, *, needed: int, now: int) -> Hold:
     """The hold of `needed` units on a policy's counter for one partition, where its quota is `amount`."""
     quota, window = policy.quota, policy.quota.window
     most = amount
     if window.algorithm is Algorithm.GCRA and quota.burst != quota.amount:
         most = max(1, quota.burst * amount // quota.amount) if quota.amount else 0
+    bounds = _NO_BOUNDS
+    if window.period:
+        bounds = calendar_bounds(now, window.period, window.timezone, window.week_start)
     return Hold(
         key=counter_key(policy.name, partition),
         kind=_KINDS[window.algorithm],
@@ -91,38 +129,39 @@ def hold_of(
         amount=needed,
         window=window.length_ms,
         rate=amount,
-        bounds=calendar_bounds(now, window.period, window.timezone, window.week_start)
-        if window.period
-        else NO_BOUNDS,
-        shadow=shadow,
+        bounds=bounds,
+        shadow=policy.shadow,
     )
 
 
-NO_BOUNDS = (0, 0, 0, 0)
+def _limit(policy: Policy, partition: Partition, hold: Hold) -> Limit:
+    seconds = -(-hold.window // 1000)
+    if hold.kind is Kind.CALENDAR:
+        seconds = (hold.bounds[2] - hold.bounds[1]) // 1000
+    return Limit(
+        policy=policy.name,
+        unit=policy.quota.unit.value,
+        partition=spell(partition),
+        quota=hold.quota,
+        window=str(policy.quota.window),
+        window_seconds=seconds,
+        needed=hold.amount,
+        shadow=hold.shadow,
+    )
 
 
 def states(planned: Sequence[Planned], outcome: Reserved | Exhausted) -> tuple[LimitState, ...]:
     """The figures of every policy, in plan order."""
-    denied = outcome.denied if isinstance(outcome, Exhausted) else ()
-    return tuple(
-        LimitState(
-            policy=each.policy.name,
-            unit=each.policy.quota.unit,
-            partition=spell(each.partition),
-            quota=each.hold.quota,
-            window=str(each.policy.quota.window),
-            window_seconds=_seconds(each.hold),
-            needed=each.hold.amount,
-            remaining=level.remaining,
-            reset_after=level.reset_ms / 1000,
-            exhausted=index in denied,
-            shadow=each.hold.shadow,
+    levels = outcome.levels
+    if type(outcome) is Reserved:
+        return tuple(
+            [
+                LimitState(each.limit, level.remaining, level.reset_ms / 1000)
+                for each, level in zip(planned, levels, strict=True)
+            ]
         )
-        for index, (each, level) in enumerate(zip(planned, outcome.levels, strict=True))
+    assert isinstance(outcome, Exhausted)
+    return tuple(
+        LimitState(each.limit, level.remaining, level.reset_ms / 1000, index in outcome.denied)
+        for index, (each, level) in enumerate(zip(planned, levels, strict=True))
     )
-
-
-def _seconds(hold: Hold) -> int:
-    if hold.kind is Kind.CALENDAR:
-        return (hold.bounds[2] - hold.bounds[1]) // 1000
-    return -(-hold.window // 1000)

@@ -200,7 +200,7 @@ def test_all_or_nothing(lab: Lab) -> None:
     allowed(lab.decide(lab.request(key=key)))
     for _ in range(10):
         denied(lab.decide(lab.request(key=key)), Reason.QUOTA_EXHAUSTED)
-    states = {state.policy: state.remaining for state in lab.decide(lab.request(key=key)).limits}
+    states = {state.limit.policy: state.remaining for state in lab.decide(lab.request(key=key)).limits}
     assert states["rpm"] == 2
 
 

@@ -165,7 +165,7 @@ def test_a_shadow_counts_and_never_denies() -> None:
     decision = lab.decide(lab.request("GET", "/x", key=key, body=b""))
     assert isinstance(decision, Allow)
     (state,) = decision.limits
-    assert (state.shadow, state.remaining) == (True, 0)
+    assert (state.limit.shadow, state.remaining) == (True, 0)
 
 
 def test_a_figure_tried_beside_the_live_one() -> None:
@@ -174,7 +174,7 @@ def test_a_figure_tried_beside_the_live_one() -> None:
     assert admitted(lab, 9, key=key) == 4
     decision = lab.decide(lab.request("GET", "/x", key=key, body=b""))
     assert isinstance(decision, Deny)
-    assert [(state.policy, state.shadow, state.remaining) for state in decision.limits] == [
+    assert [(state.limit.policy, state.limit.shadow, state.remaining) for state in decision.limits] == [
         ("it", False, 0),
         ("it~shadow", True, 0),
     ]

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from authz.decision import LimitState
+from authz.decision import Limit, LimitState
 from authz.limit.headers import rate_headers, spell_reset
 from tests.transport.structured_fields import parse_list
 
@@ -14,10 +14,12 @@ def state(policy: str = "rpm", unit: str = "requests", **changes: Any) -> LimitS
         "window": "60s",
         "window_seconds": 60,
         "needed": 1,
-        "remaining": 59,
-        "reset_after": 1.0,
+        "shadow": False,
     }
-    return LimitState(policy=policy, unit=unit, **values | changes)
+    standing: dict[str, Any] = {"remaining": 59, "reset_after": 1.0, "exhausted": False}
+    for name in changes.keys() & standing.keys():
+        standing[name] = changes.pop(name)
+    return LimitState(Limit(policy=policy, unit=unit, **values | changes), **standing)
 
 
 def test_both_fields_are_structured_and_speak_of_every_live_policy() -> None:

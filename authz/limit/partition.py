@@ -1,0 +1,98 @@
+"""Whom a policy counts apart: the dimensions of `partition_by`, and the names of counters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+from typing import Literal
+
+from authz.authenticate.presented import Slot, Twice
+from authz.limit.spending import Spending
+
+Partition = tuple[tuple[str, str], ...]
+"""(dimension, value) in the order of `partition_by`."""
+
+Reader = Callable[[Spending], str]
+
+LONGEST_VALUE = 256  # characters of what a client chooses
+
+
+def counter_key(policy: str, partition: Partition) -> str:
+    """Names a counter. Lengths keep `a:b` + `c` apart from `a` + `b:c` (attack 83)."""
+    return policy + "".join([f"|{len(value)}:{value}" for _, value in partition])
+
+
+def read_key(policy: str, dimensions: Sequence[str], counter: str) -> Partition | None:
+    """What `counter_key` was made of; None where the counter is not the policy's as it is now."""
+    rest, values = counter.removeprefix(policy), []
+    while rest:
+        length, colon, behind = rest.removeprefix("|").partition(":")
+        if rest[0] != "|" or not colon or not length.isdecimal():
+            return None
+        values.append(behind[: int(length)])
+        rest = behind[int(length) :]
+    if len(values) != len(dimensions) or not counter.startswith(policy):
+        return None
+    return tuple(zip(dimensions, values, strict=True))
+
+
+def spell(partition: Partition) -> str:
+    """For a person: `team=nlp, model=llama3`."""
+    return ", ".join(f"{dimension}={value}" for dimension, value in partition)
+
+
+def readers_of(dimensions: Sequence[str]) -> tuple[Reader, ...]:
+    """One reader per dimension of a policy."""
+    return tuple(_READERS.get(dimension) or _named(*dimension.split(":", 1)) for dimension in dimensions)
+
+
+def _key(spending: Spending) -> str:
+    # A caller without a key of ours is told apart by its user; so is one without a team.
+    return spending.subject.key or f"user:{spending.subject.user}"
+
+
+def _team(spending: Spending) -> str:
+    return spending.subject.team or f"user:{spending.subject.user}"
+
+
+def _prefix(spending: Spending) -> str:
+    """/24 of an IPv4 address, /64 of an IPv6 one: what one customer usually holds."""
+    if spending.request.ip is None:
+        return ""
+    address = ip_address(spending.request.ip)
+    return str(ip_network((address, 24 if address.version == 4 else 64), strict=False))
+
+
+_READERS: dict[str, Reader] = {
+    "key": _key,
+    "user": lambda spending: spending.subject.user,
+    "team": _team,
+    "model": lambda spending: spending.model or "",
+    "route": lambda spending: spending.route,
+    "method": lambda spending: spending.target.method,
+    "path": lambda spending: spending.target.path[:LONGEST_VALUE],
+    "ip": lambda spending: spending.request.ip or "",
+    "ip_prefix": _prefix,
+}
+
+
+def _named(kind: str, name: str) -> Reader:
+    """`header:x`, `query:x`, `cookie:x` or `claim:x`."""
+    if kind == "claim":
+        return lambda spending: _claim(spending, name)
+    assert kind in ("header", "query", "cookie"), kind
+    slot_kind: Literal["header", "query", "cookie"] = kind  # type: ignore[assignment]
+    slot = Slot(slot_kind, name)
+
+    def read(spending: Spending) -> str:
+        try:
+            return (spending.presented.read(slot) or "")[:LONGEST_VALUE]
+        except Twice:
+            return ""
+
+    return read
+
+
+def _claim(spending: Spending, name: str) -> str:
+    value: object = spending.subject.claims
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return str(value)[:LONGEST_VALUE] if isinstance(value, str | int | bool) else ""
