@@ -3,15 +3,13 @@
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_authz_filter
 """
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from ipaddress import ip_address
 
 from jinja2 import Environment
 
+from authz.gateway.blocks import render_blocks
 from authz.gateway.own_answers import (
     INVALID_PATH,
     INVALID_REQUEST,
@@ -24,6 +22,7 @@ from authz.gateway.own_answers import (
 from authz.gateway.settings import Address, RenderSettings, UnusableSettings
 from authz.gateway.version import is_older
 from authz.gateway.wire import CLIENT_HEADERS
+from authz.gateway.yaml_text import quoted, single_quoted
 
 OLDEST = (1, 40)
 """The Envoy that this configuration is tested with."""
@@ -39,9 +38,6 @@ PARTS: Mapping[str, str] = {
     "clusters": "envoy-clusters.yaml.j2",
 }
 """Name of each part, and its template."""
-
-_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
-_RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})  # YAML 1.1 words
 
 Reply = tuple[str, OwnAnswer | None, int | None]
 
@@ -96,13 +92,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         "socket": socket,
         "discovery": discovery,
     }
-    values["part"] = partial(_indented, environment, values)
-    return environment.get_template(PARTS[part]).render(values)
-
-
-def _indented(environment: Environment, values: Mapping[str, object], template: str, spaces: int) -> str:
-    text = environment.get_template(template).render(values).rstrip("\n")
-    return "\n".join(" " * spaces + line if line else "" for line in text.split("\n"))
+    return render_blocks(environment, PARTS[part], values)
 
 
 def backends(settings: RenderSettings) -> Sequence[Backend]:
@@ -145,18 +135,6 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def quoted(text: str) -> str:
-    """A YAML scalar: plain where that is safe, else in double quotes (a JSON string is one)."""
-    if _PLAIN.fullmatch(text) and text.lower() not in _RESERVED:
-        return text
-    return json.dumps(text)
-
-
-def single_quoted(text: str) -> str:
-    """A YAML scalar in single quotes: for text full of double ones."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def seconds(value: float) -> str:

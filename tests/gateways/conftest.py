@@ -9,6 +9,8 @@ from tests.support.gateway import Around, RealGateway
 from tests.support.model import DemoModel
 from tests.support.stub_authz import StubAuthz
 
+pytest.register_assert_rewrite("tests.gateways.forward_auth_contract", "tests.gateways.rendered_contract")
+
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:

@@ -1,0 +1,3 @@
+module github.com/llm-authz/authzreply
+
+go 1.22

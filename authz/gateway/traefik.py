@@ -1,0 +1,88 @@
+"""Traefik: static and dynamic configuration with our two plugins, and their parts for a Traefik that exists.
+
+https://doc.traefik.io/traefik/reference/routing-configuration/http/middlewares/forwardauth/
+"""
+
+import re
+from collections.abc import Mapping
+
+from jinja2 import Environment
+
+from authz.gateway.blocks import render_blocks
+from authz.gateway.settings import Address, RenderSettings, UnusableSettings
+from authz.gateway.version import is_older
+from authz.gateway.yaml_text import quoted
+
+OLDEST = (3, 7)
+"""The Traefik that this configuration is tested with."""
+
+_ALIASES = (3, 7, 12)
+"""The first Traefik with `aliasHeadersStrategy`; an older one does not start with it."""
+
+PARTS: Mapping[str, str] = {
+    "static": "traefik-static.yml.j2",
+    "dynamic": "traefik-dynamic.yml.j2",
+    "middlewares": "traefik-middlewares.yml.j2",
+    "routers": "traefik-routers.yml.j2",
+}
+"""Name of each part, and its template."""
+
+_PLUGINS = "plugins-local/src/github.com/llm-authz"
+
+FILES: Mapping[str, str] = {"traefik.yml": "static", "dynamic.yml": "dynamic"}
+"""Files of the whole that are rendered, and their parts."""
+
+PLUGIN_FILES: Mapping[str, str] = {
+    f"{_PLUGINS}/{plugin}/{name}": f"traefik-{plugin}.{ending}"
+    for plugin in ("authzguard", "authzreply")
+    for name, ending in ((f"{plugin}.go", "go"), ("go.mod", "mod"), (".traefik.yml", "yml"))
+}
+"""Files of the whole that are copied."""
+
+
+def render(settings: RenderSettings, environment: Environment, part: str = "dynamic") -> str:
+    """The text of one part. Raises UnusableSettings where Traefik cannot do what is asked."""
+    if part not in PARTS:
+        raise UnusableSettings(f"Traefik has no part {part!r}: choose one of {', '.join(PARTS)}")
+    if is_older(settings.version, OLDEST):
+        raise UnusableSettings(
+            f"Traefik {settings.version} cannot be closed well: use Traefik {OLDEST[0]}.{OLDEST[1]} or later"
+        )
+    if len(settings.upstreams) > 1:
+        raise UnusableSettings(
+            "Traefik chooses the model server before it asks authz: render it with one backend, "
+            "or use Envoy, nginx or Caddy, which follow authz's choice"
+        )
+    if len(settings.authz_http) > 1:
+        raise UnusableSettings("Traefik asks one address: give authz a name that stands for all of them")
+    environment = environment.overlay()
+    environment.filters = {**environment.filters, "quoted": quoted, "listen": listen}
+    values = {
+        "settings": settings,
+        "host_rule": host_rule(settings),
+        "answered": ("Authorization", "X-Api-Key", *settings.claim_headers),
+        "has_aliases": has_aliases(settings.version),
+    }
+    return render_blocks(environment, PARTS[part], values)
+
+
+def listen(address: Address) -> str:
+    """An entry point's address. All interfaces, of both families, are written without host."""
+    return quoted(f":{address.port}" if address.host in ("0.0.0.0", "::") else str(address))
+
+
+def host_rule(settings: RenderSettings) -> str:
+    """The beginning of a router's rule."""
+    if settings.server_name is None:
+        return ""
+    if not re.fullmatch(r"[A-Za-z0-9.-]+", settings.server_name):
+        raise UnusableSettings(f"server_name: {settings.server_name!r} is no host name")
+    return f"Host(`{settings.server_name}`) && "
+
+
+def has_aliases(version: str | None) -> bool:
+    """Whether that Traefik knows `aliasHeadersStrategy`. A version without patch level is read as its last."""
+    if version is None:
+        return True
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    return numbers >= _ALIASES[: len(numbers)]

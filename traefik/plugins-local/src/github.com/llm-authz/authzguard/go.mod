@@ -1,0 +1,3 @@
+module github.com/llm-authz/authzguard
+
+go 1.22
