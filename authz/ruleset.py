@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from authz.authenticate.api_key import ApiKeyAuthenticator
-from authz.authenticate.combine import AllOf, AnyOf, asserted_headers, challenge, credential_slots
+from authz.authenticate.combine import AllOf, AnyOf, challenge, credential_slots
 from authz.authenticate.jwt import JwtAuthenticator
 from authz.authenticate.jwt_settings import JwtSettings
 from authz.authenticate.network import NetworkAuthenticator
@@ -80,6 +80,11 @@ class Authenticators:
 
     def __getitem__(self, name: str) -> Authenticator:
         return self._by_name[name]
+
+    @property
+    def asserted(self) -> frozenset[str]:
+        """Upstream headers that only an authenticator may set: a client's own are removed on every route."""
+        return frozenset[str]().union(*(one.asserts for one in self._by_name.values()))
 
     def start(self) -> None:
         """Begin to keep the published keys fresh. Needs a running loop; harmless when begun already."""
@@ -225,7 +230,7 @@ def _route(entry: RouteEntry, authenticators: Authenticators, policies: Mapping[
         reads_body=match.api is not None,
         challenge=challenge(combined),
         authenticators=frozenset(names),
-        remove=tuple(dict.fromkeys([*CREDENTIAL_HEADERS, *headers, *sorted(asserted_headers(combined))])),
+        remove=tuple(dict.fromkeys([*CREDENTIAL_HEADERS, *headers, *sorted(authenticators.asserted)])),
         credential_params=frozenset(slot.name for slot in slots if slot.kind == "query"),
         credential_cookies=frozenset(slot.name for slot in slots if slot.kind == "cookie"),
     )

@@ -1,19 +1,18 @@
 """What goes to the backend: identity, its credential, and nothing of the client's."""
 
 from collections.abc import Mapping
-from urllib.parse import quote, unquote_plus
+from urllib.parse import unquote_plus
 
 from msgspec import Struct
 
 from authz.decision import Header
+from authz.header_text import header_value
 from authz.request import Request
 from authz.subject import Subject
 
 # Always taken off the request; the backend's own credential may then take Authorization's place.
 CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "x-api-key")
 IDENTITY = ("user", "team", "key", "model", "reservation", "request-id")
-
-_SAFE = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) != "%") + " "
 
 
 class Credential(Struct, frozen=True):
@@ -32,11 +31,6 @@ class Backend(Struct, frozen=True, kw_only=True):
     name: str
     models: frozenset[str] | None  # None: any
     credential: Credential | None = None
-
-
-def header_value(text: str) -> str:
-    """Printable ASCII as it is, anything else percent-encoded: no value can end a header (attack 32)."""
-    return text if text.isascii() and text.isprintable() and "%" not in text else quote(text, safe=_SAFE)
 
 
 def choose(backends: tuple[Backend, ...], model: str | None) -> Backend | None:

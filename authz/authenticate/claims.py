@@ -1,15 +1,11 @@
 """Reading claims by path, and writing them into headers."""
 
 import json
-import string
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote
 
 LONGEST_NAME = 256  # characters of a user or team
 LONGEST_HEADER_VALUE = 2048
-
-_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in "%" + string.ascii_letters)
 
 
 def claim(claims: Mapping[str, Any], path: str) -> Any:
@@ -67,17 +63,3 @@ def words(value: Any) -> frozenset[str]:
 def spell(value: Any) -> str:
     """A claim as text: strings as they are, everything else as compact JSON (`true`, `12`, `["a","b"]`)."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def header_value(text: str) -> str:
-    """A text as a header value that no line break, control or non-ASCII character survives in (attack 32).
-
-    All but printable ASCII is percent-encoded as UTF-8, and so are `%` itself
-    and blanks at the ends: one decoding gives the text back, whatever it was.
-    """
-    encoded = quote(text, safe=_PLAIN)
-    inner = encoded.strip(" ")
-    if inner == encoded:
-        return encoded
-    left = len(encoded) - len(encoded.lstrip(" "))
-    return "%20" * left + inner + "%20" * (len(encoded) - left - len(inner))

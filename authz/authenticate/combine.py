@@ -103,11 +103,6 @@ def credential_slots(combined: AnyOf | AllOf) -> tuple[Slot, ...]:
     return tuple(dict.fromkeys(slot for one in combined.authenticators for slot in one.slots))
 
 
-def asserted_headers(combined: AnyOf | AllOf) -> frozenset[str]:
-    """Upstream headers that only we may set: a client's own copies are removed, whoever authenticates it."""
-    return frozenset[str]().union(*(one.asserts for one in combined.authenticators))
-
-
 def unite(subjects: Sequence[Subject]) -> Subject:
     """One subject of several of one user. What only some of them name is taken from the first that does."""
     headers: dict[str, str] = {}

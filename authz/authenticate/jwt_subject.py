@@ -11,7 +11,6 @@ from authz.authenticate.claims import (
     claim,
     first_claim,
     first_identifier,
-    header_value,
     is_name,
     names,
     spell,
@@ -19,6 +18,7 @@ from authz.authenticate.claims import (
 )
 from authz.authenticate.jwt_settings import JwtSettings
 from authz.authenticate.protocol import Refused
+from authz.header_text import header_value
 from authz.reason import Reason
 from authz.store.records import Team, User
 from authz.subject import Subject

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from authz.authenticate.api_key import ApiKeyAuthenticator
-from authz.authenticate.combine import AllOf, AnyOf, asserted_headers, challenge, credential_slots
+from authz.authenticate.combine import AllOf, AnyOf, challenge, credential_slots
 from authz.authenticate.key_format import mint
 from authz.authenticate.network import NetworkAuthenticator
 from authz.authenticate.presented import AUTHORIZATION, Presented, Slot
@@ -278,11 +278,10 @@ def test_a_key_that_inherits_still_does_beside_a_token_without_a_list() -> None:
     assert found.inherits_models
 
 
-def test_challenges_slots_and_asserted_headers_of_a_route() -> None:
+def test_challenges_and_slots_of_a_route() -> None:
     keys = real_keys()
     sso = with_secret(claim_headers=(("a", "x-a"),), token_from=(AUTHORIZATION, Slot("cookie", "session")))
     combined = AnyOf([keys, sso, OFFICE, Fixed(None, 'Basic realm="staff"')])
     assert challenge(combined) == 'Bearer realm="authz", Basic realm="staff"'
     assert credential_slots(combined) == (AUTHORIZATION, X_API_KEY, Slot("cookie", "session"))
-    assert asserted_headers(combined) == {"x-a"}
     assert challenge(AllOf([OFFICE])) == ""

@@ -59,7 +59,7 @@ def exchange(
         connection = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
         with connection:
             # Refused before all of it was read: the response is there all the same.
-            with suppress(BrokenPipeError, ConnectionResetError):
+            with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 connection.sendall(data)
             reader = connection.makefile("rb")
             return _read(reader, method)

@@ -1,0 +1,20 @@
+"""Text as the value of a header."""
+
+import string
+from urllib.parse import quote
+
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in "%" + string.ascii_letters)
+
+
+def header_value(text: str) -> str:
+    """A text that no line break, control or non-ASCII character survives in (attack 32).
+
+    All but printable ASCII is percent-encoded as UTF-8, and so are `%` itself
+    and blanks at the ends: one decoding gives the text back, whatever it was.
+    """
+    if text.isascii() and text.isprintable() and "%" not in text and text == text.strip(" "):
+        return text
+    encoded = quote(text, safe=_PLAIN)
+    inner = encoded.strip(" ")
+    left = len(encoded) - len(encoded.lstrip(" "))
+    return "%20" * left + inner + "%20" * (len(encoded) - left - len(inner))
