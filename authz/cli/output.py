@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +27,8 @@ _WORDS_FOR_NOTHING = {
     "until": "for ever",
 }
 
+_GAP = 3  # between two columns
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _STYLES = {
     "active": "green",
     "revoked": "red",
@@ -120,23 +123,35 @@ def _show_table(rows: Sequence[Row], columns: Sequence[str], none: str, spare: S
         console.print(Text(none, style="dim"))
         return
     told = [column for column in columns if any(row.get(column) not in (None, "", {}) for row in rows)]
-    table = _table(rows, told)
     for column in spare:
-        if console.measure(table).minimum <= console.width:
+        if sum(_least_width(rows, each) + _GAP for each in told) - _GAP <= console.width:
             break
         told = [other for other in told if other != column]
-        table = _table(rows, told)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for column in told:
+        numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
+        wraps = _wraps(rows, column)
+        table.add_column(_title(column), justify="right" if numeric else "left", no_wrap=not wraps)
+    for row in rows:
+        table.add_row(*(_styled(_short(_cell(row, column))) for column in told))
     console.print(table)
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
-        numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
-        table.add_column(_title(column), justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*(_styled(_cell(row, column)) for column in columns))
-    return table
+def _wraps(rows: Sequence[Row], column: str) -> bool:
+    """Lists may take several lines, single values not."""
+    return any(isinstance(row.get(column), list | Mapping) for row in rows)
+
+
+def _least_width(rows: Sequence[Row], column: str) -> int:
+    texts = [_title(column), *(_short(_cell(row, column)) for row in rows)]
+    if _wraps(rows, column):
+        texts = [word for text in texts for word in text.split()]
+    return max(cell_len(text) for text in texts)
+
+
+def _short(text: str) -> str:
+    """A moment to the minute: columns are dear."""
+    return f"{text[:10]} {text[11:16]}" if _MOMENT.fullmatch(text) else text
 
 
 def _cell(row: Row, column: str) -> str:

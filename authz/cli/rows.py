@@ -8,7 +8,7 @@ from authz.quota import NANO, Quota, Unit
 from authz.store.records import Adjustment, Denial, Key, Model, Team, User
 
 KEY_COLUMNS = ("id", "display", "name", "user", "team", "models", "roles", "limits", "status", "expires_at")
-KEY_SPARE = ("roles", "name", "limits", "models", "expires_at", "display")
+KEY_SPARE = ("roles", "limits", "name", "team", "models", "expires_at", "display")
 USER_COLUMNS = ("name", "email", "team", "models", "roles", "limits", "status")
 TEAM_COLUMNS = ("name", "models", "limits")
 MODEL_COLUMNS = ("name", "context", "max_output", "price", "access", "source")

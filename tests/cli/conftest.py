@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,11 @@ class Terminal(io.StringIO):
         return True
 
 
+def without_styles(text: str) -> str:
+    """Text that was meant for a terminal, without its colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "authz.yaml"
@@ -80,11 +86,11 @@ def authz(config: Path, monkeypatch: pytest.MonkeyPatch) -> Authz:
         out, err = (Terminal(), Terminal()) if terminal else (io.StringIO(), io.StringIO())
         with monkeypatch.context() as patched:
             patched.setenv("COLUMNS", str(columns))
-            patched.setenv("TERM", "dumb")
+            patched.setenv("TERM", "xterm")
             patched.setattr(sys, "stdin", io.StringIO(stdin))
             patched.setattr(sys, "stdout", out)
             patched.setattr(sys, "stderr", err)
             code = run(arguments)
-        return Ran(code, out.getvalue(), err.getvalue())
+        return Ran(code, without_styles(out.getvalue()), without_styles(err.getvalue()))
 
     return command
