@@ -15,8 +15,8 @@ from authz.cli.options import DEFAULTS, Common
 from authz.cli.output import Row
 from authz.cli.rows import ADJUSTMENT_COLUMNS, adjustment_row, figure
 from authz.config.base import nearest
-from authz.limit.plan import hold_of
 from authz.limit.partition import Partition, read_key
+from authz.limit.plan import hold_of
 from authz.limit.policy import Policy
 from authz.ruleset import policy_of
 from authz.store.levels import level_of
