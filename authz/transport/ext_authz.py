@@ -144,6 +144,9 @@ def _fields(http: AttributeContext.HttpRequest) -> Fields | Refusal:
         return Refusal(Reason.BAD_HEADER, f"The request has more than {MOST_HEADERS} headers.")
     if listed:
         fields = read_fields([(field.key, field.raw_value or field.value.encode()) for field in listed])
+        # Envoy keeps Authorization in a slot of its own and joins a second one to it even here.
+        if "," in fields.client.get("authorization", ""):
+            fields.repeated.add("authorization")
     else:
         fields = read_fields([(name, value.encode()) for name, value in http.headers.items()])
         mark_joined(fields)

@@ -173,7 +173,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) ->
                     gateway.stop()
 
 
-def _around(scratch: Path, certificates: Certificates, service: AuthzService, model: DemoModel, token: str) -> Around:
+def _around(
+    scratch: Path, certificates: Certificates, service: AuthzService, model: DemoModel, token: str
+) -> Around:
     return Around(
         directory=scratch, certificates=certificates, authz_http=service.http, authz_grpc=service.grpc,
         model=model.port, token=token,
@@ -264,7 +266,9 @@ def _bytes(row: Row, filled: dict[str, str]) -> bytes:
     return request_bytes(row.method, fill(row.target), pairs, row.body, host=row.host, length=row.length)
 
 
-def _check_received(received: list[Received], row: Row, key: MintedKey, filled: dict[str, str], way: str) -> None:
+def _check_received(
+    received: list[Received], row: Row, key: MintedKey, filled: dict[str, str], way: str
+) -> None:
     """At the model: what was judged, who it is, and nothing of the client's credentials."""
     assert len(received) == 1, way
     (at,) = received
@@ -279,7 +283,9 @@ def _check_received(received: list[Received], row: Row, key: MintedKey, filled: 
         assert at.header("x-authz-model") == json.loads(row.upstream_body or row.body)["model"], way
     assert at.header("authorization") == f"Bearer {UPSTREAM}", way
     theirs = {name for name in at.names if re.match(r"x[-_.]?authz", name)}
-    assert theirs <= {f"x-authz-{name}" for name in ("user", "key", "model", "reservation", "request-id")}, way
+    assert theirs <= {f"x-authz-{name}" for name in ("user", "key", "model", "reservation", "request-id")}, (
+        way
+    )
     text = at.target + repr(at.headers)
     for name, secret in filled.items():
         assert secret not in text, f"{way}: {name} reached the model"
@@ -288,7 +294,14 @@ def _check_received(received: list[Received], row: Row, key: MintedKey, filled: 
     assert at.body.encode("latin-1") == expected[: len(at.body)], way
 
 
-_LIMIT_NAMES = ("ratelimit", "ratelimit-policy", "retry-after", "retry-after-ms", "x-should-retry", "www-authenticate")
+_LIMIT_NAMES = (
+    "ratelimit",
+    "ratelimit-policy",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "www-authenticate",
+)
 
 
 def _comparable(response: RawResponse, row: Row) -> dict[str, Any]:
@@ -314,7 +327,9 @@ def _all_alike(seen: dict[str, Any]) -> None:
     for way in ways[1:]:
         one, other = seen[ways[0]], seen[way]
         if "raw grpc" in (ways[0], way) and one["status"] == 200:
-            one, other = ({k: v for k, v in each.items() if k != "body"} for each in (one, other))  # Check has no body to answer
+            one, other = (
+                {k: v for k, v in each.items() if k != "body"} for each in (one, other)
+            )  # Check has no body to answer
         assert one.keys() == other.keys(), f"{ways[0]} and {way}: {one} {other}"
         for name in one:
             left, right = str(one[name]), str(other[name])
@@ -322,8 +337,12 @@ def _all_alike(seen: dict[str, Any]) -> None:
                 continue
             near = 1000 if name.endswith("-ms") else 1
             numbers = list(zip(re.findall(r"\d+", left), re.findall(r"\d+", right), strict=True))
-            assert re.sub(r"\d+", "#", left) == re.sub(r"\d+", "#", right), f"{name}: {ways[0]} {left} / {way} {right}"
-            assert all(abs(int(a) - int(b)) <= near for a, b in numbers), f"{name}: {ways[0]} {left} / {way} {right}"
+            assert re.sub(r"\d+", "#", left) == re.sub(r"\d+", "#", right), (
+                f"{name}: {ways[0]} {left} / {way} {right}"
+            )
+            assert all(abs(int(a) - int(b)) <= near for a, b in numbers), (
+                f"{name}: {ways[0]} {left} / {way} {right}"
+            )
 
 
 def test_the_table_is_large_enough() -> None:
