@@ -155,7 +155,7 @@ def model_of(name: str, entry: ModelEntry) -> Model:
 
 def _backend(name: str, entry: BackendEntry) -> Backend:
     credential = None
-    if entry.bearer is not None:
+    if entry.bearer is not None and entry.bearer.present:  # the service requires it; a command may lack it
         key = entry.bearer.reveal()
         credential = Credential(entry.header, f"Bearer {key}" if entry.header == "authorization" else key)
     return Backend(
