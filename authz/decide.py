@@ -19,7 +19,7 @@ from authz.denial import deny
 from authz.limit.headers import rate_headers
 from authz.limit.plan import Planned, plan, states
 from authz.limit.spending import Spending
-from authz.limit.verdict import verdict
+from authz.limit.verdict import describe, verdict
 from authz.listing import is_listing
 from authz.peek import NOTHING, Peek, peek
 from authz.reason import Reason
@@ -126,7 +126,8 @@ class Decider:
             planned, outcome = [], Reserved(())
         if isinstance(outcome, Exhausted):
             return self._exhausted(known, planned, outcome)
-        known.note("limits", True, f"fits within {len(planned)} limits" if planned else "no limit applies")
+        if trail is not None:
+            known.note("limits", True, describe(states(planned, outcome)))
         return self._allow(known, subject, target, planned, outcome, reservation if planned else None)
 
     async def _reserve(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from authz.decision import LimitState
 from authz.limit.plan import Planned
 from authz.quota import NANO, Unit
 from authz.reason import Reason
@@ -56,6 +57,20 @@ def _text(each: Planned, level: Level, request_id: str) -> str:
     return (
         f"The limit {each.policy.name!r} of {_whom(each)} is used up: {figures} per {quota.window}, "
         f"reset in {_span(level.reset_ms)} (request {request_id})."
+    )
+
+
+def describe(limits: Sequence[LimitState]) -> str:
+    """What a request that fits needs of each limit, for a person."""
+    if not limits:
+        return "no limit applies"
+    return "; ".join(
+        f"{state.limit.policy!r} {'only counts, ' if state.limit.shadow else ''}"
+        f"needs {amount_text(state.limit.needed, Unit(state.limit.unit))}, left "
+        f"{amount_text(state.remaining, Unit(state.limit.unit))} of "
+        f"{amount_text(state.limit.quota, Unit(state.limit.unit))} {state.limit.unit}"
+        + (f" per {state.limit.window}" if state.limit.window else "")
+        for state in limits
     )
 
 
