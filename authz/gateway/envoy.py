@@ -47,6 +47,7 @@ REPLIES: tuple[Reply, ...] = (
     ("xds.route_name == 'models' && response.code >= 500", UNAVAILABLE, 503),
     ("response.code == 413", TOO_LARGE, None),
     ("response.code_details == 'path_normalization_failed'", INVALID_PATH, None),
+    ("response.code_details == 'absolute_path_rejected'", INVALID_PATH, 400),
     ("response.code == 404", NO_ROUTE, 403),
     ("response.code >= 400 && response.code < 500", INVALID_REQUEST, None),
     ("response.code >= 500", UPSTREAM_UNAVAILABLE, 502),
@@ -88,7 +89,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         "backends": backends(settings),
         "replies": REPLIES,
         "own_headers": [name.lower() for name in CLIENT_HEADERS],
-        "per_try_ms": per_try_ms(settings.auth_timeout),
+        "per_try_ms": per_try_ms(settings),
         "socket": socket,
         "discovery": discovery,
     }
@@ -114,9 +115,10 @@ def _authority(address: Address, usual: int) -> str:
     return str(address).removesuffix(f":{usual}") if address.port == usual else str(address)
 
 
-def per_try_ms(timeout: float) -> int:
-    """Time for one of two tries, so that the second still ends in time."""
-    return max(1, round(timeout * 450))
+def per_try_ms(settings: RenderSettings) -> int:
+    """Time for one try: all there is, unless another authz could be asked in the rest of it."""
+    share = 1.0 if len(settings.authz_grpc) == 1 else 0.6
+    return max(1, round(settings.auth_timeout * 1000 * share))
 
 
 def socket(address: Address) -> str:

@@ -81,7 +81,7 @@ def host_rule(settings: RenderSettings) -> str:
 
 
 def has_aliases(version: str | None) -> bool:
-    """Whether that Traefik knows `aliasHeadersStrategy`. A version without patch level is read as its last."""
+    """Whether that Traefik knows `aliasHeadersStrategy`. Without a patch level the last one is meant."""
     if version is None:
         return True
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.support.gateway import RealGateway, Swap
+from tests.support.gateway import Around, RealGateway, Swap
 from tests.support.ports import free_port
 from tests.support.processes import executable
 
@@ -12,13 +12,17 @@ class Envoy(RealGateway):
 
     name = "envoy"
 
+    def __init__(self, around: Around) -> None:
+        super().__init__(around)
+        self.admin = free_port()
+
     def swaps(self) -> list[Swap]:
         """Addresses and paths, nothing else."""
         around = self.around
         local = 'socket_address: {address: "127.0.0.1", port_value: '
         everywhere = 'socket_address: {address: "0.0.0.0", port_value: '
         return [
-            Swap(f"{local}9901}}", f"{local}{free_port()}}}"),
+            Swap(f"{local}9901}}", f"{local}{self.admin}}}"),
             Swap(f"{everywhere}80}}", f"{local}{around.http}}}"),
             Swap(f"{everywhere}443}}", f"{local}{around.https}}}"),
             Swap(f"{local}8000}}", f"{local}{around.model}}}"),
@@ -40,4 +44,6 @@ class Envoy(RealGateway):
             "1",
             "--log-level",
             "warning",
+            "--file-flush-interval-msec",
+            "20",
         ]

@@ -319,7 +319,7 @@ def _check_response(answer: Answer) -> Any:
 
 
 def _header(name: str, value: str) -> Any:
-    return HeaderValue(key=name, value=value)
+    return HeaderValue(key=name, value=value.encode("latin-1").decode("utf-8"))
 
 
 async def _send(send: Any, status: int, headers: Pairs, body: bytes) -> None:
