@@ -1,8 +1,172 @@
-from cyclopts import App
+"""`authz check`."""
 
-app = App(name="check")
+import asyncio
+import getpass
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from authz.cli import context, output
+from authz.cli.errors import CommandError, Exit, UsageError
+from authz.cli.options import DEFAULTS, Common
+from authz.cli.rows import figure
+from authz.config import SecretMissing
+from authz.decision import Deny, LimitState
+from authz.explain import Explanation, Question, explain
+from authz.ruleset import NotInThisVersion
+
+app = App(name="check", help="Explain what would be decided for a request. Charges nothing.")
 
 
 @app.default
-def x() -> None:
-    print(1)
+def check(
+    *,
+    path: str,
+    key: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    model: str | None = None,
+    method: str = "POST",
+    body: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    host: str = "localhost",
+    header: list[str] | None = None,
+    ip: str | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Explain what would be decided for a request, stage by stage. Charges nothing.
+
+    The exit code is 0 where the request would pass and 3 where it would be refused.
+
+    Parameters
+    ----------
+    path
+        Path and query, such as /v1/chat/completions.
+    key
+        `-`: read the API key or token from standard input. Left out: none is sent.
+    model
+        The model that the body names.
+    method
+        POST unless given.
+    body
+        A file with the whole body, or `-` for standard input. Left out: one that names the model.
+    host
+        The host that is asked.
+    header
+        NAME=VALUE, such as user-agent=curl; repeat for more.
+    ip
+        The client's address.
+    """
+    question = Question(
+        path=path,
+        method=method,
+        host=host,
+        model=model,
+        body=_body(body, key),
+        headers=_headers(header or ()),
+        key=_key(key),
+        ip=ip,
+    )
+    at = context.read(common)
+    with context.view(at) as store:
+        try:
+            explanation = asyncio.run(explain(at.loaded, store, question, context.now))
+        except SecretMissing as error:
+            raise CommandError(f"{error}.", hint="Run this where the service runs, as its user.") from None
+        except NotInThisVersion as error:
+            raise CommandError(str(error)) from None
+    _show(explanation, as_json=common.json)
+    return Exit.REFUSED if isinstance(explanation.decision, Deny) else Exit.OK
+
+
+def _key(given: str | None) -> str | None:
+    """The key from standard input. Whatever else was written is not repeated."""
+    if given is None:
+        return None
+    if given != "-":
+        raise UsageError(
+            "a key is no argument: others could read it in the list of processes and in the shell's history.",
+            hint="Write --key - and pipe the key in, or type it when asked.",
+        )
+    key = getpass.getpass("key: ") if sys.stdin.isatty() else sys.stdin.readline()
+    if not key.strip():
+        raise UsageError("standard input holds no key.")
+    return key.strip()
+
+
+def _body(given: str | None, key: str | None) -> bytes | None:
+    if given is None:
+        return None
+    if given == "-":
+        if key is not None:
+            raise UsageError(
+                "key and body cannot both come from standard input.", hint="Name a file: --body FILE."
+            )
+        return sys.stdin.buffer.read()
+    return Path(given).read_bytes()
+
+
+def _headers(pairs: Sequence[str]) -> dict[str, str]:
+    headers = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        name = name.strip().lower()
+        if not equals or not name:
+            raise UsageError("--header is NAME=VALUE, such as user-agent=curl.")
+        if name in {"authorization", "proxy-authorization", "x-api-key", "cookie"}:
+            raise UsageError(
+                f"{name} may hold a secret, which is no argument.", hint="Use --key - for a key."
+            )
+        headers[name] = value
+    return headers
+
+
+def _show(explanation: Explanation, *, as_json: bool) -> None:
+    decision = explanation.decision
+    refused = isinstance(decision, Deny)
+    rows: list[output.Row] = [
+        {"stage": stage.name, "passed": stage.passed, "why": stage.text} for stage in explanation.stages
+    ]
+    if as_json:
+        subject = decision.subject
+        output.show_json(
+            {
+                "allowed": not refused,
+                "status": decision.status if isinstance(decision, Deny) else 200,
+                "reason": decision.reason.value,
+                "route": decision.route,
+                "user": subject.user if subject is not None else None,
+                "team": subject.team if subject is not None else None,
+                "key": subject.key if subject is not None else None,
+                "model": decision.model,
+                "stages": rows,
+                "limits": [_limit(state) for state in decision.limits],
+            }
+        )
+        return
+    output.show_rows(rows, ("stage", "passed", "why"), as_json=False, none="")
+    if decision.limits:
+        output.say("")
+        limits = [_limit(state) for state in decision.limits]
+        columns = ("limit", "for", "unit", "quota", "window", "needed", "left", "fits")
+        output.show_rows(limits, columns, as_json=False, none="", spare=("for", "window"))
+    output.say("")
+    if isinstance(decision, Deny):
+        output.say(f"Refused: HTTP {decision.status} {decision.reason}")
+    else:
+        output.say(f"Allowed on the route {decision.route}")
+
+
+def _limit(state: LimitState) -> output.Row:
+    limit = state.limit
+    return {
+        "limit": limit.policy,
+        "for": limit.partition,
+        "unit": limit.unit,
+        "quota": figure(limit.quota, limit.unit),
+        "window": limit.window,
+        "needed": figure(limit.needed, limit.unit),
+        "left": figure(state.remaining, limit.unit),
+        "fits": not state.exhausted,
+        "shadow": limit.shadow,
+    }

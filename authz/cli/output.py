@@ -138,8 +138,11 @@ def _show_table(rows: Sequence[Row], columns: Sequence[str], none: str, spare: S
 
 
 def _wraps(rows: Sequence[Row], column: str) -> bool:
-    """Lists may take several lines, single values not."""
-    return any(isinstance(row.get(column), list | Mapping) for row in rows)
+    """Lists and sentences may take several lines, single words not."""
+    values = [row.get(column) for row in rows]
+    return any(
+        isinstance(value, list | Mapping) or (isinstance(value, str) and " " in value) for value in values
+    )
 
 
 def _least_width(rows: Sequence[Row], column: str) -> int:

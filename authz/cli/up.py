@@ -14,7 +14,7 @@ from authz.cli.errors import CommandError, UsageError
 from authz.gateway.first_config import NotOurs
 from authz.gateway.managed import NoEnvoy
 from authz.gateway.settings import UnusableSettings
-from authz.gateway.up import Asked, CannotStart, Up, alone_in
+from authz.gateway.up import Asked, CannotStart, NoUpstream, Up, alone_in
 
 app = App(name="up", help="Start the service and an Envoy in front of a model server.")
 
@@ -71,6 +71,8 @@ async def _run(asked: Asked) -> int:
             finally:
                 starting.cancel()
                 await whole.stop()
+    except NoUpstream as error:
+        raise UsageError(str(error), hint=error.hint) from None
     except CannotStart as error:
         raise CommandError(str(error), hint=error.hint) from None
     except (NoEnvoy, NotOurs, UnusableSettings) as error:

@@ -10,6 +10,7 @@ from authz.config import Config
 from authz.gateway.child import Command
 from authz.gateway.from_config import settings_for
 from authz.gateway.ports import free_port
+from authz.gateway.probe import get
 from authz.gateway.render import render
 from authz.gateway.settings import Address
 
@@ -48,13 +49,20 @@ def envoy_command(config: Path, log: Path, *, concurrency: int | None = None) ->
     return Command(name="envoy", arguments=arguments, log=log, environment=os.environ)
 
 
-def write_envoy_config(config: Config, gateway: str, file: Path) -> None:
+def write_envoy_config(config: Config, gateway: str, file: Path) -> Address:
     """Envoy's config for one entry of `gateways`: plain HTTP, its own administration on a free port.
 
-    Raises UnusableSettings, which says what to change in `authz.yaml`.
+    Returns where that administration listens. Raises UnusableSettings, which says what to change in
+    `authz.yaml`.
     """
-    settings = replace(
-        settings_for(config, gateway), plain_http=True, admin=Address("127.0.0.1", free_port())
-    )
-    (text,) = render("envoy", settings).values()
+    admin = Address("127.0.0.1", free_port())
+    (text,) = render("envoy", replace(settings_for(config, gateway), plain_http=True, admin=admin)).values()
     file.write_text(text)
+    return admin
+
+
+async def reaches_the_service(admin: Address) -> bool:
+    """Whether Envoy holds the service for healthy, and so asks it (admin interface, `/clusters`)."""
+    clusters = await get(admin.host, admin.port, "/clusters")
+    lines = clusters.text.splitlines()
+    return any(line.startswith("authz::") and line.endswith("health_flags::healthy") for line in lines)

@@ -24,8 +24,16 @@ class Served:
     unusable: tuple[str, ...]
 
 
-async def get_status(host: str, port: int, path: str, *, key: str | None = None) -> int | None:
-    """The HTTP status of a GET on this machine; None where nobody answers within a second.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered; status 0 where nobody did."""
+
+    status: int = 0
+    text: str = ""
+
+
+async def get(host: str, port: int, path: str, *, key: str | None = None) -> Answer:
+    """A GET on this machine, given a second.
 
     Asked many times while things start, and therefore as cheap as can be.
     """
@@ -36,12 +44,12 @@ async def get_status(host: str, port: int, path: str, *, key: str | None = None)
             reader, writer = await asyncio.open_connection(host, port)
             try:
                 writer.write(request.encode())
-                line = await reader.readline()
+                answer = await reader.read()
             finally:
                 writer.close()
-        return int(line.split()[1])
+        return Answer(int(answer.split(maxsplit=2)[1]), answer.decode("utf-8", "replace"))
     except (OSError, TimeoutError, ValueError, IndexError):
-        return None
+        return Answer()
 
 
 async def served_models(upstream: str, *, bearer: str | None = None, seconds: float = 3.0) -> Served:

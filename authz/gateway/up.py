@@ -16,9 +16,10 @@ from authz.config.network import Address
 from authz.gateway import demo_key
 from authz.gateway.child import Command, start
 from authz.gateway.first_config import BACKEND, GATEWAY, Wanted, keep
-from authz.gateway.managed import envoy_command, write_envoy_config
-from authz.gateway.ports import free_port, holder, is_free
-from authz.gateway.probe import NoAnswer, get_status, served_models
+from authz.gateway.managed import envoy_command, reaches_the_service, write_envoy_config
+from authz.gateway.ports import free_port, holder, is_free, listens
+from authz.gateway.probe import NoAnswer, get, served_models
+from authz.gateway.settings import Address as EnvoyAdmin
 from authz.gateway.supervise import Say, Supervisor, stop_all
 from authz.store.open import open_view
 
@@ -37,6 +38,10 @@ class CannotStart(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class NoUpstream(CannotStart):
+    """No model server is named, neither now nor in an earlier run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +89,13 @@ class Up:
         _check_ports(addresses, self._config)
         key = self._renew_key(loaded)
         envoy_yaml = asked.directory / "envoy.yaml"
-        write_envoy_config(loaded.config, GATEWAY, envoy_yaml)
-        self._supervise(self._command("serve", "authz.cli", "serve", "--config", str(self._config)))
-        self._supervise(envoy_command(envoy_yaml, self._log("envoy")))
+        envoy_admin = write_envoy_config(loaded.config, GATEWAY, envoy_yaml)
         gateway = _reached(addresses[f"gateways.{GATEWAY}.listen.http"])
-        await self._ready(gateway, _reached(addresses["decisions.http"]), key)
+        service = _reached(addresses["decisions.http"])
+        serve = self._command("serve", "authz.cli", "serve", "--config", str(self._config))
+        self._supervise(serve, service.port)
+        self._supervise(envoy_command(envoy_yaml, self._log("envoy")), gateway.port)
+        await self._ready(gateway, service, envoy_admin, key)
         self._started = True
         self._tasks.append(asyncio.create_task(self._watch_upstream(upstream, up=served is not None)))
         return Running(
@@ -114,14 +121,14 @@ class Up:
         if self._asked.demo:
             was = urlsplit(configured.url).port if configured is not None else None
             port = free_port(prefer=was)
-            self._supervise(self._command("model", "authz.demo.model_server", "--port", str(port)))
+            self._supervise(self._command("model", "authz.demo.model_server", "--port", str(port)), port)
             await self._demo_answers(port)
             return f"http://127.0.0.1:{port}"
         if self._asked.upstream is not None:
             return self._asked.upstream
         if configured is not None:
             return configured.url
-        raise CannotStart(
+        raise NoUpstream(
             "in front of which model server?", "Name it with --upstream http://HOST:PORT, or try --demo."
         )
 
@@ -181,8 +188,14 @@ class Up:
                 log.replace(log.with_suffix(".log.1"))
         return log
 
-    def _supervise(self, command: Command) -> None:
-        supervisor = Supervisor(command, start=start, say=self._report, clock=time.monotonic)
+    def _supervise(self, command: Command, port: int) -> None:
+        supervisor = Supervisor(
+            command,
+            start=start,
+            say=self._report,
+            clock=time.monotonic,
+            listens=lambda pid: listens(pid, port),
+        )
         self._children.append(supervisor)
         self._tasks.append(asyncio.create_task(supervisor.run()))
 
@@ -197,16 +210,19 @@ class Up:
                     f"{child.command.name} {child.first_death.result()}", f"Its log is {child.command.log}."
                 )
 
-    async def _ready(self, gateway: Address, service: Address, key: str) -> None:
-        """Wait until a request with the key comes through gateway and service."""
+    async def _ready(self, gateway: Address, service: Address, envoy: EnvoyAdmin, key: str) -> None:
+        """Wait until a request with the key comes through, and Envoy asks the service about others."""
         deadline = time.monotonic() + START_DEADLINE
-        while (status := await get_status(gateway.host, gateway.port, "/v1/models", key=key)) != 200:
+        while True:
+            answer = await get(gateway.host, gateway.port, "/v1/models", key=key)
+            if answer.status == 200 and await reaches_the_service(envoy):
+                return
             self._check_deaths()
             if time.monotonic() >= deadline:
-                ready = await get_status(service.host, service.port, "/readyz")
+                ready = await get(service.host, service.port, "/readyz")
                 raise CannotStart(
-                    f"after {START_DEADLINE:g} s the gateway answers {status or 'nothing'} "
-                    f"and the service {ready or 'nothing'}.",
+                    f"after {START_DEADLINE:g} s the gateway answers {answer.status or 'nothing'} "
+                    f"and the service {ready.status or 'nothing'}.",
                     f"The logs are in {self._logs}.",
                 )
             await asyncio.sleep(0.03)
