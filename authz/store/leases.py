@@ -36,7 +36,7 @@ class Leases:
         return max(1, self._soonest - now)
 
     def reset(self, now: int) -> int:
-        """ms until all are free, if every request runs to its deadline."""
+        """ms until all are free, if every request runs to its deadline; an upper bound."""
         return max(0, self._latest - now) if self._deadlines else 0
 
     def deadlines(self) -> list[int]:

@@ -43,7 +43,7 @@ async def test_a_key_makes_its_user(store: EmbeddedStore) -> None:
     assert await store.directory.user("alice") == User(name="alice", team="nlp", created_at=NOON)
     with pytest.raises(NotFound, match="'bob'"):
         store.registry.add_key(a_key("2", user="bob"), create_user=False)
-    assert [each.id for each in store.registry.keys()] == ["key_1"]
+    assert [each.id for each in list(store.registry.keys())] == ["key_1"]
 
 
 async def test_a_key_does_not_replace_its_user(store: EmbeddedStore) -> None:
@@ -72,9 +72,9 @@ async def test_an_ambiguous_display_names_no_key(store: EmbeddedStore) -> None:
 async def test_keys_by_owner(store: EmbeddedStore) -> None:
     for key in (a_key("1"), a_key("2", user="bob", team="nlp"), a_key("3", team="nlp")):
         store.registry.add_key(key)
-    assert [key.id for key in store.registry.keys(user="alice")] == ["key_1", "key_3"]
-    assert [key.id for key in store.registry.keys(team="nlp")] == ["key_2", "key_3"]
-    assert [key.id for key in store.registry.keys(user="alice", team="nlp")] == ["key_3"]
+    assert [each.id for each in store.registry.keys(user="alice")] == ["key_1", "key_3"]
+    assert [each.id for each in store.registry.keys(team="nlp")] == ["key_2", "key_3"]
+    assert [each.id for each in store.registry.keys(user="alice", team="nlp")] == ["key_3"]
 
 
 async def test_revoking_is_in_force_at_once(store: EmbeddedStore) -> None:
@@ -98,7 +98,7 @@ async def test_70_names_are_never_sql(store: EmbeddedStore) -> None:
     evil = "x' OR '1'='1; DROP TABLE keys;--"
     store.registry.add_key(a_key(user=evil))
     assert store.registry.keys(user="x") == []
-    assert [key.user for key in store.registry.keys(user=evil)] == [evil]
+    assert [each.user for each in list(store.registry.keys(user=evil))] == [evil]
     store.registry.remove_user(evil)
     assert len(store.registry.keys()) == 1
 
@@ -122,7 +122,7 @@ async def test_a_removed_users_keys_are_revoked(store: EmbeddedStore, clock: Clo
     store.registry.add_key(a_key("2", revoked_at=7))
     clock.pass_(50)
     store.registry.remove_user("alice")
-    assert [each.revoked_at for each in store.registry.keys()] == [NOON + 50, 7]
+    assert [each.revoked_at for each in list(store.registry.keys())] == [NOON + 50, 7]
     assert await store.directory.user("alice") is None
     found = await store.directory.key(a_key().digest)
     assert found is not None

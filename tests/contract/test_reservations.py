@@ -122,25 +122,27 @@ class TestGcraRefunds:
         await store.counters.settle("a", "edge", {Unit.TOKENS: 0})
         assert (await level(store, hold)).remaining == 600
 
-    async def test_an_empty_bucket_owes_nothing_to_older_holds(
+    async def test_an_emptied_bucket_owes_nothing_to_older_holds(
         self, store: EmbeddedStore, clock: Clock
     ) -> None:
         hold = gcra(600, 300, unit=Unit.TOKENS)
         await reserve(store, "a", hold)
-        clock.pass_(MINUTE)
         await reserve(store, "b", hold)
         await store.counters.settle("a", "edge", {Unit.TOKENS: 0})
-        assert (await level(store, hold)).remaining == 300
+        clock.pass_(30_000)  # what b held has drained, though by its label alone 300 would be left
+        await reserve(store, "c", hold)
+        await store.counters.settle("b", "edge", {Unit.TOKENS: 0})
+        assert (await level(store, hold)).remaining == 300, "what c holds was given away"
 
     async def test_two_refunds_do_not_give_the_same_twice(self, store: EmbeddedStore, clock: Clock) -> None:
         hold = gcra(600, 300, unit=Unit.TOKENS)
         await reserve(store, "a", hold)
         await reserve(store, "b", hold)
-        clock.pass_(30_000)
-        await reserve(store, "c", hold)
         await store.counters.settle("a", "edge", {Unit.TOKENS: 0})
+        clock.pass_(20_000)  # 100 of b are left
+        await reserve(store, "c", hold)
         await store.counters.settle("b", "edge", {Unit.TOKENS: 0})
-        assert (await level(store, hold)).remaining <= 300
+        assert (await level(store, hold)).remaining == 300, "what c holds was given away"
 
 
 async def test_release_gives_everything_back(store: EmbeddedStore) -> None:

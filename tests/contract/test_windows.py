@@ -1,5 +1,6 @@
 """Each kind of window at its borders, on every store."""
 
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -225,6 +226,17 @@ async def test_107_a_clock_that_jumps_and_returns_gives_nothing(
         assert all(level.reset_ms >= 0 and level.remaining >= 0 for level in refused.levels)
 
 
+@pytest.mark.parametrize("kind", [fixed, sliding], ids=["fixed", "sliding"])
+async def test_107_what_is_charged_while_the_clock_is_back_counts_in_the_newer_window(
+    store: EmbeddedStore, clock: Clock, kind: Callable[..., Hold]
+) -> None:
+    assert await admitted(store, kind(10, 9))
+    clock.pass_(-1)
+    assert await admitted(store, kind(10, 1))
+    clock.pass_(1)
+    assert not await admitted(store, kind(10, 1))
+
+
 async def test_83_separators_in_keys_keep_counters_apart(store: EmbeddedStore) -> None:
     for key in ("p|3:a:b|1:c", "p|1:a|3:b:c", "p|", "p", "", "p%", "p_", "п|2:é", "p\x00q"):
         assert await fill(store, fixed(2, key=key), 3) == 2
@@ -243,4 +255,4 @@ async def test_nothing_suspends(store: EmbeddedStore) -> None:
         store.directory.key(b"\0" * 32),
     ):
         with pytest.raises(StopIteration):
-            question.send(None)  # type: ignore[attr-defined]
+            question.send(None)
