@@ -239,7 +239,7 @@ def _read_body(taken: Route, target: Target, request: Request) -> Peek | Refusal
 
 def _model(
     seen: Peek, target: Target, variables: Mapping[str, str], presented: Presented
-) -> str | None | Refusal:
+) -> str | Refusal | None:
     """The one model that body, path and query agree on (attacks 20, 21)."""
     named = {name for name in (seen.model, variables.get("model")) if name is not None}
     if "model=" in target.query or "%" in target.query:

@@ -119,7 +119,7 @@ def _members(body: bytes) -> dict[str, bytes]:
 
 
 def _refuse_repeats(body: bytes, raws: dict[str, bytes]) -> None:
-    """The decoder keeps the last of two equal names: lay its members over the text and see that nothing is left.
+    """The decoder keeps the last of two equal names: lay its members over the text; nothing may be left.
 
     Members come in order of first appearance, so with a repeat either a value
     does not match or text remains. Costs one regex match a member.

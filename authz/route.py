@@ -11,7 +11,7 @@ from authz.canonical import Target
 from authz.limit.plan import Planner
 from authz.request import Request
 
-# What each API family consists of (OpenAI API reference; Anthropic Messages API). A model is named in the body.
+# What each API family consists of (OpenAI API reference; Anthropic Messages API); the body names a model.
 FAMILIES: dict[str, dict[str, frozenset[str]]] = {
     "openai": {
         "POST": frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"}),

@@ -1,4 +1,4 @@
-"""From the configuration to the rules that `decide` goes by: everything compiled once, nothing looked up later."""
+"""From the configuration to the rules that `decide` goes by: compiled once, nothing looked up later."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -7,32 +7,43 @@ import timeit
 import jwt
 
 from authz.decision import Allow, Deny
-from tests.support.lab import CHAT, Lab, step
+from authz.request import Request
+from tests.support.lab import Lab, step
 
 SIGN_KEY = b"0123456789abcdef0123456789abcdef"
-CONFIG = """
+CONFIG = f"""
 store: memory://
-gateways: {edge: {kind: envoy, token: "edge-token-of-the-bench"}}
+gateways: {{edge: {{kind: envoy, token: "edge-token-of-the-bench"}}}}
 authenticators:
-  keys: {type: api_key}
-  sso: {type: jwt, issuers: [i], audiences: [a], algorithms: [HS256], sign_key: %s, subject: {models: models}}
-models: {llama3: {context: 8192, max_output: 2048}}
+  keys: {{type: api_key}}
+  sso: {{type: jwt, issuers: [i], audiences: [a], algorithms: [HS256], sign_key: {base64.b64encode(SIGN_KEY).decode()}, subject: {{models: models}}}}
+models: {{llama3: {{context: 8192, max_output: 2048}}}}
 routes:
   - name: none
-    match: {paths: [/none]}
-    authenticate: {any_of: [keys, sso]}
-    authorize: [{models: any}]
+    match: {{paths: [/none]}}
+    authenticate: {{any_of: [keys, sso]}}
+    authorize: [{{models: any}}]
   - name: inference
-    match: {api: [openai]}
-    authenticate: {any_of: [keys, sso]}
-    authorize: [{models: allowed}]
+    match: {{api: [openai]}}
+    authenticate: {{any_of: [keys, sso]}}
+    authorize: [{{models: allowed}}]
     limits: [key-minute, user-day, team-week, model-hour]
 limits:
-  key-minute: {unit: requests, quota: 1G, window: 1m, partition_by: [key]}
-  user-day: {unit: requests, quota: 1G, window: day, partition_by: [user]}
-  team-week: {unit: requests, quota: 1G, window: week, partition_by: [team]}
-  model-hour: {unit: requests, quota: 1G, window: 1h, partition_by: [model], algorithm: fixed}
-""" % base64.b64encode(SIGN_KEY).decode()
+  key-minute: {{unit: requests, quota: 1G, window: 1m, partition_by: [key]}}
+  user-day: {{unit: requests, quota: 1G, window: day, partition_by: [user]}}
+  team-week: {{unit: requests, quota: 1G, window: week, partition_by: [team]}}
+  model-hour: {{unit: requests, quota: 1G, window: 1h, partition_by: [model], algorithm: fixed}}
+"""
+
+
+def best_of(lab: Lab, requests: list[Request]) -> float:
+    """Microseconds per decision, the best of seven runs over the same requests."""
+
+    def work() -> None:
+        for each in requests:
+            step(lab.decider.decide(each))
+
+    return min(timeit.repeat(work, number=1, repeat=7)) / len(requests) * 1e6
 
 
 def main() -> None:
@@ -55,13 +66,7 @@ def main() -> None:
             for _ in range(2000)
         ]
         outcome = lab.decide(requests[0])
-        decide = lab.decider.decide
-
-        def work() -> None:
-            for each in requests:
-                step(decide(each))
-
-        best = min(timeit.repeat(work, number=1, repeat=7)) / len(requests) * 1e6
+        best = best_of(lab, requests)
         verdict = (
             "allow"
             if isinstance(outcome, Allow)
@@ -70,7 +75,6 @@ def main() -> None:
             else ""
         )
         print(f"{name:<28} {best:6.1f} µs   {verdict}")
-    assert len(CHAT) > 0
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def http_load(port: int, path: str, headers: dict[str, str], scratch: Path) -> C
         out = run(
             [
                 "wrk",
-                f"-t1",
+                "-t1",
                 f"-c{CONNECTIONS}",
                 f"-d{SECONDS}s",
                 "-s",

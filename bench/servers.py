@@ -4,7 +4,6 @@
 on uvicorn; `null-grpc PORT` answers every Check with a ready-made OK on grpc.aio.
 """
 
-import asyncio
 import sys
 from typing import Any
 

@@ -48,9 +48,8 @@ def rate_headers(limits: Sequence[LimitState], *, wait_ms: int | None = None) ->
         policy, head, tail = _spelled(limit)
         policies.append(policy)
         remaining = state.remaining
-        levels.append(
-            f"{head}{remaining if 0 <= remaining <= LARGEST else _bounded(remaining)}{_reset(state, wait_ms)}{tail}"
-        )
+        shown = remaining if 0 <= remaining <= LARGEST else _bounded(remaining)
+        levels.append(f"{head}{shown}{_reset(state, wait_ms)}{tail}")
         unit = limit.unit
         if unit == "requests":
             if requests is None or remaining < requests.remaining:

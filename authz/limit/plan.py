@@ -34,7 +34,7 @@ class Planned(Struct, frozen=True):
 
 
 class Planner:
-    """A policy at work. It keeps what it planned for the partitions that it saw last, because most come again."""
+    """A policy at work. It keeps what it planned for the partitions seen last, because most come again."""
 
     __slots__ = ("_beside", "_kept", "_readers", "policy")
 

@@ -18,7 +18,10 @@ def verdict(planned: Sequence[Planned], outcome: Exhausted, request_id: str) -> 
     worst = _worst(planned, outcome)
     each, level = planned[worst], outcome.levels[worst]
     if each.hold.kind is Kind.CONCURRENCY:
-        held = f"{each.hold.quota} requests of {_whom(each)} are running, which is all that {each.policy.name!r} allows"
+        held = (
+            f"{each.hold.quota} requests of {_whom(each)} are running, "
+            f"which is all that {each.policy.name!r} allows"
+        )
         retry = LEASE_RETRY_MS if each.hold.quota else None
         reason = Reason.CONCURRENCY_LIMITED if each.hold.quota else Reason.QUOTA_EXHAUSTED
         return Refusal(reason, f"{held} (request {request_id})."), retry
@@ -53,7 +56,10 @@ def _text(each: Planned, level: Level, request_id: str) -> str:
         f"of {amount_text(each.hold.quota, unit)} {unit}"
     )
     if each.hold.amount > each.hold.quota:
-        return f"The limit {each.policy.name!r} can never admit this request: {figures} per {quota.window} (request {request_id})."
+        return (
+            f"The limit {each.policy.name!r} can never admit this request: {figures} per {quota.window} "
+            f"(request {request_id})."
+        )
     return (
         f"The limit {each.policy.name!r} of {_whom(each)} is used up: {figures} per {quota.window}, "
         f"reset in {_span(level.reset_ms)} (request {request_id})."
