@@ -53,8 +53,14 @@ class App:
         self._store = open_store(store_url(loaded))
         self._authenticators = Authenticators(loaded.config, self._store.directory, wall_clock)
         rules = build_rules(loaded, self._authenticators, self._store.directory)
-        self._decider = Decider(rules, self._store.directory, self._store.counters, wall_clock)
         self.metrics = Metrics(version=__version__, config=self._digest)
+        self._decider = Decider(
+            rules,
+            self._store.directory,
+            self._store.counters,
+            wall_clock,
+            store_failed=self.metrics.store_failed,
+        )
         self.health = Health(
             version=__version__, config=self._digest, store=lambda: self._store.trouble or "ok"
         )

@@ -5,7 +5,7 @@ coroutine once and have its answer. Otherwise it awaits bare futures only.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -14,12 +14,13 @@ from authz.authenticate.presented import Presented, Twice
 from authz.authenticate.protocol import Refused
 from authz.authorize import Asked, authorize
 from authz.canonical import Target
-from authz.decision import Allow, Decision, Deny, Header, Stage
+from authz.decision import Allow, Decision, Deny, Header, LimitState, StageName
 from authz.denial import deny
+from authz.limit.estimate import OUTPUT_UNITS, is_unbounded
 from authz.limit.headers import rate_headers
 from authz.limit.plan import Planned, plan, states
 from authz.limit.spending import Spending
-from authz.limit.verdict import describe, verdict
+from authz.limit.verdict import verdict
 from authz.listing import is_listing
 from authz.peek import NOTHING, Peek, peek
 from authz.reason import Reason
@@ -30,82 +31,94 @@ from authz.rules import Rules
 from authz.store.protocols import Clock, Counters, Directory, Exhausted, Reserved, StoreUnavailable
 from authz.subject import Subject
 
-Trail = list[Stage]
-"""Filled only for `authz check`: what each stage saw and said."""
-
 
 class Known(Struct):
-    """What is known of a request so far; a denial at any stage reports it."""
+    """What is known of a request so far: a denial reports it, and `authz check` tells it stage by stage."""
 
     request: Request
-    trail: Trail | None
+    stage: StageName = "request"  # the one that is under way, and at the end the last
+    target: Target | None = None
     route: Route | None = None
     subject: Subject | None = None
     model: str | None = None
+    limits: tuple[LimitState, ...] = ()
 
-    def note(self, stage: str, passed: bool, text: str) -> None:
-        if self.trail is not None:
-            self.trail.append(Stage(stage, passed, text))  # type: ignore[arg-type]
+
+def _ignored(operation: str) -> None:
+    """Nobody counts."""
 
 
 class Decider:
     """Decides by the rules in force. `rules` is replaced whole on a reload."""
 
-    def __init__(self, rules: Rules, directory: Directory, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        directory: Directory,
+        counters: Counters,
+        clock: Clock,
+        *,
+        store_failed: Callable[[str], None] = _ignored,
+    ) -> None:
+        """`store_failed` is told the operation ("authenticate", "reserve") that the store did not answer."""
         self.rules = rules
         self._directory = directory
         self._counters = counters
         self._clock = clock
+        self._store_failed = store_failed
 
-    async def decide(self, request: Request, *, trail: Trail | None = None, charge: bool = True) -> Decision:
-        """Let the request through or refuse it. With `charge=False` nothing is spent.
+    async def decide(self, request: Request) -> Decision:
+        """Let the request through or refuse it.
 
         Never raises for bad input; a store that cannot answer is a denial too.
         """
-        rules = self.rules
-        known = Known(request, trail)
+        return await self.follow(Known(request), charge=True)
+
+    async def follow(self, known: Known, *, charge: bool) -> Decision:
+        """The whole way, top to bottom; `known` grows on it. With `charge=False` nothing is spent."""
+        rules, request = self.rules, known.request
 
         target = canonical.read(request)
         if isinstance(target, Refusal):
-            return self._refuse(known, "request", target)
-        known.note("request", True, f"{target.method} {target.path} on {target.host} is in canonical form")
+            return self._refuse(known, target)
+        known.target = target
 
+        known.stage = "route"
         found = route.find(rules.routes, target, request)
         if found is None:
             text = f"No route serves {target.method} {target.path}."
-            return self._refuse(known, "route", Refusal(Reason.NO_ROUTE, text))
+            return self._refuse(known, Refusal(Reason.NO_ROUTE, text))
         known.route, variables = found
-        known.note("route", True, f"takes the route {known.route.name!r}")
 
+        known.stage = "authenticate"
         presented = Presented(request)
         try:
             subject = await known.route.authenticate.authenticate(presented)
         except Twice as twice:
             text = f"The {twice.slot} was sent twice. Send it once."
-            return self._refuse(known, "authenticate", Refusal(Reason.DUPLICATE_CREDENTIAL, text))
+            return self._refuse(known, Refusal(Reason.DUPLICATE_CREDENTIAL, text))
         except StoreUnavailable:
-            return self._refuse(known, "authenticate", Refusal(Reason.STORE_UNAVAILABLE))
+            self._store_failed("authenticate")
+            return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
         if not isinstance(subject, Subject):
-            return self._refuse(known, "authenticate", _credential_refusal(subject))
+            return self._refuse(known, _credential_refusal(subject))
         known.subject = subject
-        known.note("authenticate", True, f"is {subject.user!r} by {subject.authenticator!r}")
 
+        known.stage = "authorize"
         seen = _read_body(known.route, target, request)
         if isinstance(seen, Refusal):
-            return self._refuse(known, "authorize", seen)
+            return self._refuse(known, seen)
         model = _model(seen, target, variables, presented)
         if isinstance(model, Refusal):
-            return self._refuse(known, "authorize", model)
+            return self._refuse(known, model)
         known.model = model
         record = rules.catalog.get(model) if model is not None else None
         asked = Asked(request, target, subject, seen, model, record, rules.catalog, is_listing(target))
         refusal = authorize(known.route.authorize, asked) or _too_long(seen, asked)
         if refusal is not None:
-            return self._refuse(known, "authorize", refusal)
-        known.note(
-            "authorize", True, f"may use the model {model!r}" if model else "meets every rule of the route"
-        )
+            return self._refuse(known, refusal)
 
+        known.stage = "limits"
         spending = Spending(
             request=request,
             target=target,
@@ -117,18 +130,20 @@ class Decider:
             peek=seen,
         )
         planned = plan(known.route.planners, spending, self._directory, self._clock())
+        if is_unbounded(spending) and any(each.policy.quota.unit in OUTPUT_UNITS for each in planned):
+            return self._refuse(known, _UNBOUNDED)
         reservation = _reservation_id(request, target)
         try:
             outcome = await self._reserve(reservation, request, planned, charge=charge)
         except StoreUnavailable:
-            if any(each.policy.on_store_failure == "deny" for each in planned):
-                return self._refuse(known, "limits", Refusal(Reason.STORE_UNAVAILABLE))
+            self._store_failed("reserve")
+            if any(each.policy.on_store_failure != "allow" for each in planned):
+                return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
             planned, outcome = [], Reserved(())
         if isinstance(outcome, Exhausted):
             return self._exhausted(known, planned, outcome)
-        if trail is not None:
-            known.note("limits", True, describe(states(planned, outcome)))
-        return self._allow(known, subject, target, planned, outcome, reservation if planned else None)
+        known.limits = states(planned, outcome)
+        return self._allow(known, known.route, subject, target, reservation if planned else None)
 
     async def _reserve(
         self, reservation: str, request: Request, planned: Sequence[Planned], *, charge: bool
@@ -143,16 +158,9 @@ class Decider:
         )
 
     def _allow(
-        self,
-        known: Known,
-        subject: Subject,
-        target: Target,
-        planned: Sequence[Planned],
-        outcome: Reserved,
-        reservation: str | None,
+        self, known: Known, taken: Route, subject: Subject, target: Target, reservation: str | None
     ) -> Allow:
-        request, taken = known.request, known.route
-        assert taken is not None
+        request = known.request
         backend = upstream.choose(self.rules.backends, known.model)
         present, absent = upstream.identity(
             subject,
@@ -171,10 +179,9 @@ class Decider:
         if own:  # a gateway may remove after it sets: no name stands in both lists
             kept = {name for name, _ in own}
             remove = tuple(name for name in remove if name not in kept)
-        limits = states(planned, outcome)
         client: tuple[Header, ...] = (("x-request-id", request.request_id),)
         if self.rules.rate_headers:
-            client += rate_headers(limits)
+            client += rate_headers(known.limits)
         return Allow(
             request_id=request.request_id,
             route=taken.name,
@@ -186,27 +193,19 @@ class Decider:
             remove=remove,
             client=client,
             query=query,
-            limits=limits,
+            limits=known.limits,
         )
 
     def _exhausted(self, known: Known, planned: Sequence[Planned], outcome: Exhausted) -> Deny:
-        limits = states(planned, outcome)
+        known.limits = states(planned, outcome)
         refusal, wait_ms = verdict(planned, outcome, known.request.request_id)
-        known.note("limits", False, refusal.message or refusal.reason)
-        return deny(
-            known.request.request_id,
-            refusal.reason,
-            message=refusal.message,
-            route=known.route.name if known.route is not None else None,
-            subject=known.subject,
-            model=known.model,
-            limits=limits,
-            wait_ms=wait_ms,
-            headers=rate_headers(limits, wait_ms=wait_ms) if self.rules.rate_headers else (),
-        )
+        headers = rate_headers(known.limits, wait_ms=wait_ms) if self.rules.rate_headers else ()
+        return self._refuse(known, refusal, wait_ms=wait_ms, headers=headers)
 
-    def _refuse(self, known: Known, stage: str, refusal: Refusal) -> Deny:
-        denied = deny(
+    def _refuse(
+        self, known: Known, refusal: Refusal, *, wait_ms: int | None = None, headers: tuple[Header, ...] = ()
+    ) -> Deny:
+        return deny(
             known.request.request_id,
             refusal.reason,
             message=refusal.message,
@@ -214,10 +213,18 @@ class Decider:
             route=known.route.name if known.route is not None else None,
             subject=known.subject,
             model=known.model,
+            limits=known.limits,
+            wait_ms=wait_ms,
             challenge=known.route.challenge if known.route is not None else None,
+            headers=headers,
         )
-        known.note(stage, False, denied.message)
-        return denied
+
+
+_UNBOUNDED = Refusal(
+    Reason.BAD_PARAMETER,
+    "Send `max_tokens`: tokens are limited here, and this model has no maximum.",
+    "max_tokens",
+)
 
 
 def _credential_refusal(refused: Refused | None) -> Refusal:

@@ -10,12 +10,8 @@ from authz.subject import Subject
 Header = tuple[str, str]
 
 
-class Stage(Struct, frozen=True):
-    """One step of the way, for `authz check` and `authz decisions show`."""
-
-    name: Literal["request", "route", "authenticate", "authorize", "limits"]
-    passed: bool
-    text: str
+StageName = Literal["request", "route", "authenticate", "authorize", "limits"]
+"""The steps of the way, in their order."""
 
 
 class Limit(Struct, frozen=True, kw_only=True):

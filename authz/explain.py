@@ -1,13 +1,14 @@
 """`authz check`: the very way of a request, stage by stage, spending nothing."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
 
 from authz.config.load import Loaded
-from authz.decide import Decider
-from authz.decision import Decision, Stage
+from authz.decide import Decider, Known
+from authz.decision import Decision, Deny, StageName
+from authz.limit.verdict import describe
 from authz.request import BodyState, Gateway, GatewayKind, Request
 from authz.ruleset import Authenticators, build_rules
 from authz.store.embedded import Store
@@ -32,6 +33,14 @@ class Question(Struct, frozen=True, kw_only=True):
         return f"<Question {self.method} {self.path.partition('?')[0]}>"
 
 
+class Stage(Struct, frozen=True):
+    """What one step of the way said."""
+
+    name: StageName
+    passed: bool
+    text: str
+
+
 class Explanation(Struct, frozen=True):
     """What each stage said, up to the first that refused; and the decision."""
 
@@ -47,13 +56,54 @@ async def explain(loaded: Loaded, store: Store, question: Question, clock: Clock
     authenticators = Authenticators(loaded.config, store.directory, clock)
     rules = build_rules(loaded, authenticators, store.directory)
     decider = Decider(rules, store.directory, store.counters, clock)
-    trail: list[Stage] = []
+    known = Known(_request(question))
     authenticators.start()
     try:
-        decision = await decider.decide(_request(question), trail=trail, charge=False)
+        decision = await decider.follow(known, charge=False)
     finally:
         await authenticators.close()
-    return Explanation(tuple(trail), decision)
+    return Explanation(tuple(_stages(known, decision)), decision)
+
+
+def _stages(known: Known, decision: Decision) -> Iterator[Stage]:
+    for name, says in _SAYS.items():
+        if name == known.stage and isinstance(decision, Deny):
+            yield Stage(name, False, decision.message)
+            return
+        yield Stage(name, True, says(known))
+
+
+def _request_says(known: Known) -> str:
+    target = known.target
+    assert target is not None
+    return f"{target.method} {target.path} on {target.host} is in canonical form"
+
+
+def _route_says(known: Known) -> str:
+    assert known.route is not None
+    return f"takes the route {known.route.name!r}"
+
+
+def _authenticate_says(known: Known) -> str:
+    assert known.subject is not None
+    return f"is {known.subject.user!r} by {known.subject.authenticator!r}"
+
+
+def _authorize_says(known: Known) -> str:
+    return f"may use the model {known.model!r}" if known.model else "meets every rule of the route"
+
+
+def _limits_say(known: Known) -> str:
+    return describe(known.limits)
+
+
+_SAYS: dict[StageName, Callable[[Known], str]] = {
+    "request": _request_says,
+    "route": _route_says,
+    "authenticate": _authenticate_says,
+    "authorize": _authorize_says,
+    "limits": _limits_say,
+}
 
 
 def _request(question: Question) -> Request:

@@ -7,6 +7,18 @@ TEMPLATE_OVERHEAD = 64  # tokens a chat template may add around the messages
 MILLION = 10**6
 
 
+OUTPUT_UNITS = frozenset({Unit.TOKENS, Unit.OUTPUT_TOKENS, Unit.COST})
+_WITHOUT_OUTPUT = frozenset({"/v1/embeddings"})
+
+
+def is_unbounded(spending: Spending) -> bool:
+    """Whether nothing says how much the answer may be: neither the request nor the model."""
+    if spending.peek.max_output is not None or spending.target.path in _WITHOUT_OUTPUT:
+        return False
+    model = spending.known
+    return model is None or (model.max_output is None and model.context is None)
+
+
 def upper_bound(unit: Unit, spending: Spending) -> int:
     """In the unit. A token is at least one byte of UTF-8, so bytes bound the input."""
     if unit in (Unit.REQUESTS, Unit.CONCURRENCY):
@@ -15,7 +27,7 @@ def upper_bound(unit: Unit, spending: Spending) -> int:
     context = model.context if model is not None else None
     read = peek.size + TEMPLATE_OVERHEAD * peek.prompts
     limit = peek.max_output or (model.max_output if model is not None else None) or context or 0
-    written = limit * peek.choices * peek.prompts
+    written = 0 if spending.target.path in _WITHOUT_OUTPUT else limit * peek.choices * peek.prompts
     if unit is Unit.INPUT_TOKENS:
         return read
     if unit is Unit.OUTPUT_TOKENS:

@@ -201,3 +201,39 @@ def test_attack_107_a_stepping_clock_gives_no_free_window(hours: int) -> None:
     decision = lab.decide(lab.request("GET", "/x", key=key, body=b""))
     assert isinstance(decision, Deny)
     assert int(dict(decision.headers)["retry-after"]) >= 0
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "needed"),
+    [
+        ("/v1/chat/completions", b'{"model": "llama3", "max_tokens": 100}', 38 + 64 + 100),
+        ("/v1/chat/completions", b'{"model": "llama3", "max_tokens": 100, "n": 3}', 46 + 64 + 300),
+        ("/v1/completions", b'{"model": "llama3", "max_tokens": 9, "prompt": ["a", "b"]}', 58 + 128 + 18),
+        ("/v1/embeddings", b'{"model": "llama3", "input": "a"}', 33 + 64),
+    ],
+)
+def test_tokens_are_held_at_their_upper_bound(target: str, body: bytes, needed: int) -> None:
+    lab = tokens_lab()
+    decision = lab.decide(lab.request("POST", target, key=lab.key(), body=body))
+    assert isinstance(decision, Allow)
+    assert [state.limit.needed for state in decision.limits] == [needed]
+
+
+def test_tokens_without_any_bound_are_not_guessed() -> None:
+    lab = tokens_lab()
+    decision = lab.decide(lab.request(key=lab.key(), body=b'{"model": "llama3"}'))
+    assert isinstance(decision, Deny)
+    assert (decision.status, "max_tokens" in decision.message) == (400, True)
+
+
+def test_a_hold_larger_than_the_quota_never_fits() -> None:
+    lab = tokens_lab()
+    decision = lab.decide(lab.request(key=lab.key(), body=b'{"model": "llama3", "max_tokens": 5000}'))
+    assert isinstance(decision, Deny)
+    assert decision.reason == "quota_exhausted"
+    assert "can never admit" in decision.message
+
+
+def tokens_lab() -> Lab:
+    limit = "{unit: tokens, quota: 1000, window: day, partition_by: [key]}"
+    return Lab((HEAD + limit).replace("match: {paths: [/*]}", "match: {api: [openai]}"))
