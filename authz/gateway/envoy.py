@@ -19,6 +19,7 @@ from authz.gateway.own_answers import (
     UPSTREAM_UNAVAILABLE,
     OwnAnswer,
 )
+from authz.gateway.plain import require_plain
 from authz.gateway.settings import Address, RenderSettings, UnusableSettings
 from authz.gateway.version import is_older
 from authz.gateway.wire import CLIENT_HEADERS
@@ -45,6 +46,7 @@ REPLIES: tuple[Reply, ...] = (
     ("response.code_details == 'ext_authz_denied'", None, None),  # authz's refusal, as it is
     ("response.code_details == 'ext_authz_error'", UNAVAILABLE, 503),
     ("xds.route_name == 'models' && response.code >= 500", UNAVAILABLE, 503),
+    ("response.code_details == 'direct_response'", UNAVAILABLE, 503),  # of several backends authz chose none
     ("response.code == 413", TOO_LARGE, None),
     ("response.code_details == 'path_normalization_failed'", INVALID_PATH, None),
     ("response.code_details == 'absolute_path_rejected'", INVALID_PATH, 400),
@@ -77,6 +79,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         )
     if part == "secret" and settings.token is None:
         raise UnusableSettings("the gateway has no token: set `token` in its entry")
+    require_plain(settings)
     environment = environment.overlay()
     environment.filters = {
         **environment.filters,

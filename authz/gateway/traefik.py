@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from jinja2 import Environment
 
 from authz.gateway.blocks import render_blocks
+from authz.gateway.plain import require_plain
 from authz.gateway.settings import Address, RenderSettings, UnusableSettings
 from authz.gateway.version import is_older
 from authz.gateway.yaml_text import quoted
@@ -48,13 +49,9 @@ def render(settings: RenderSettings, environment: Environment, part: str = "dyna
         raise UnusableSettings(
             f"Traefik {settings.version} cannot be closed well: use Traefik {OLDEST[0]}.{OLDEST[1]} or later"
         )
-    if len(settings.upstreams) > 1:
-        raise UnusableSettings(
-            "Traefik chooses the model server before it asks authz: render it with one backend, "
-            "or use Envoy, nginx or Caddy, which follow authz's choice"
-        )
     if len(settings.authz_http) > 1:
         raise UnusableSettings("Traefik asks one address: give authz a name that stands for all of them")
+    require_plain(settings)
     environment = environment.overlay()
     environment.filters = {**environment.filters, "quoted": quoted, "listen": listen}
     values = {

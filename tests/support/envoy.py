@@ -34,16 +34,20 @@ class Envoy(RealGateway):
         ]
 
     def write(self) -> Sequence[str]:
-        configuration = self.committed("envoy/envoy.yaml", self.swaps())
-        return [
-            executable("envoy"),
-            "--config-path",
-            str(configuration),
-            "--use-dynamic-base-id",
-            "--concurrency",
-            "1",
-            "--log-level",
-            "warning",
-            "--file-flush-interval-msec",
-            "20",
-        ]
+        return command(str(self.committed("envoy/envoy.yaml", self.swaps())))
+
+
+def command(configuration: str) -> list[str]:
+    """Run it beside other Envoys, small, and with its access log written at once."""
+    return [
+        executable("envoy"),
+        "--config-path",
+        configuration,
+        "--use-dynamic-base-id",
+        "--concurrency",
+        "1",
+        "--log-level",
+        "warning",
+        "--file-flush-interval-msec",
+        "20",
+    ]

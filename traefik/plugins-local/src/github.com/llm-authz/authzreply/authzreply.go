@@ -2,12 +2,19 @@
 //
 // It takes off what is not for the model server: headers for the client go onto the response, a rewritten query or
 // cookie into its place, credentials away. Without an answer of authz it lets nothing through.
+//
+// Traefik chooses a service before any middleware runs. Where authz chooses among several model servers, this plugin
+// sends the request there itself, through the proxy of Go's library.
 package authzreply
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -18,8 +25,9 @@ const (
 	answerKey = "authz-answer"
 	allowed   = "Authz-Allowed"
 
-	pathHeader   = "X-Authz-Path"
-	clientPrefix = "X-Authz-Client-"
+	pathHeader    = "X-Authz-Path"
+	backendHeader = "X-Authz-Backend"
+	clientPrefix  = "X-Authz-Client-"
 )
 
 const unavailable = `{"error":{"message":"The authorization service is unavailable. Try again shortly.","type":"server_error","code":"authz_unavailable","param":null}}`
@@ -34,6 +42,8 @@ var identity = map[string]bool{
 type Config struct {
 	// The authResponseHeaders of forwardAuth: what a client sent under these names is gone already.
 	Answered []string `json:"answered,omitempty"`
+	// Model servers by the name that authz gives them. None: the router's service.
+	Backends map[string]string `json:"backends,omitempty"`
 }
 
 // CreateConfig returns the defaults.
@@ -42,6 +52,7 @@ func CreateConfig() *Config { return &Config{} }
 type reply struct {
 	next     http.Handler
 	answered map[string]bool // names in lower case
+	backends map[string]http.Handler
 }
 
 // New builds the middleware.
@@ -50,16 +61,52 @@ func New(_ context.Context, next http.Handler, config *Config, _ string) (http.H
 	for _, name := range config.Answered {
 		answered[strings.ToLower(name)] = true
 	}
-	return &reply{next: next, answered: answered}, nil
+	backends := map[string]http.Handler{}
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, address)
+		},
+		MaxIdleConnsPerHost: 200,
+		IdleConnTimeout:     4 * time.Second, // shorter than a model server keeps a connection (uvicorn: 5 s)
+		DisableCompression:  true,
+		ForceAttemptHTTP2:   true,
+	}
+	for name, address := range config.Backends {
+		target, err := url.Parse(address)
+		if err != nil || target.Host == "" {
+			return nil, errors.New("authzreply: the URL of backend " + name + " is none")
+		}
+		backends[name] = proxyTo(target, transport)
+	}
+	return &reply{next: next, answered: answered, backends: backends}, nil
+}
+
+func proxyTo(target *url.URL, transport http.RoundTripper) http.Handler {
+	return &httputil.ReverseProxy{
+		Director: func(out *http.Request) {
+			out.URL.Scheme = target.Scheme
+			out.URL.Host = target.Host
+			if target.Scheme == "https" {
+				out.Host = target.Host
+			}
+			if _, ok := out.Header["User-Agent"]; !ok {
+				out.Header["User-Agent"] = nil // none, instead of Go's
+			}
+		},
+		Transport:     transport,
+		FlushInterval: -1,
+		ErrorHandler: func(rw http.ResponseWriter, _ *http.Request, _ error) {
+			rw.WriteHeader(http.StatusBadGateway) // authzguard gives it its body
+		},
+	}
 }
 
 func (r *reply) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	timer, hasTimer := req.Context().Value(timerKey).(*time.Timer)
 	answer, hasAnswer := req.Context().Value(answerKey).(http.Header)
 	if !hasTimer || !hasAnswer || !isAllowance(req.Header) || !timer.Stop() {
-		rw.Header()["Content-Type"] = []string{"application/json"}
-		rw.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = io.WriteString(rw, unavailable)
+		refuse(rw, req)
 		return
 	}
 	answer[allowed] = []string{"1"}
@@ -103,7 +150,23 @@ func (r *reply) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 			}
 		}
 	}
-	r.next.ServeHTTP(rw, out)
+	r.choose(req.Header.Get(backendHeader)).ServeHTTP(rw, out)
+}
+
+func (r *reply) choose(backend string) http.Handler {
+	if len(r.backends) == 0 {
+		return r.next
+	}
+	if chosen, ok := r.backends[backend]; ok {
+		return chosen
+	}
+	return http.HandlerFunc(refuse)
+}
+
+func refuse(rw http.ResponseWriter, _ *http.Request) {
+	rw.Header()["Content-Type"] = []string{"application/json"}
+	rw.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = io.WriteString(rw, unavailable)
 }
 
 // isAllowance: forwardAuth takes what authzguard has set, the path among it, for authz's answer. If that is still there
