@@ -185,7 +185,8 @@ def _check(connection: sqlite3.Connection, path: Path, thorough: bool) -> None:
     if thorough and path.stat().st_size <= CHECKED_BYTES:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StoreUnusable(f"{path} is damaged ({verdict}); move it aside and restore a backup")
+            found = verdict.splitlines()[-1]  # SQLite puts a heading before it
+            raise StoreUnusable(f"{path} is damaged ({found}); move it aside and restore a backup")
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreUnusable(f"{path} cannot use a write-ahead log; put it on a local disk")
 

@@ -1,0 +1,151 @@
+"""Bounded memory: a flood of new keys resets nobody and, on disk, locks nobody out (attack 108)."""
+
+from pathlib import Path
+
+import pytest
+
+from authz.quota import Unit
+from authz.store import embedded
+from authz.store.engine import GRACE, Engine
+from authz.store.memory import open_memory
+from authz.store.protocols import Exhausted, Reserved, StoreUnavailable
+from authz.store.reservations import LATE, REPLAY, Phase, Reservation, Reservations
+from authz.store.sqlite.service import open_sqlite
+from tests.contract.kit import DAY, MINUTE, NOON, Clock, fixed, gcra, settled, slot
+
+ROOM = 100
+
+
+async def test_108_on_disk_a_flood_resets_nobody_and_locks_nobody_out(tmp_path: Path) -> None:
+    clock = Clock()
+    store = open_sqlite(tmp_path / "a.db", clock, most_counters=ROOM)
+    mine = fixed(1, window=DAY, key="mine", unit=Unit.REQUESTS)
+    assert isinstance(await store.counters.reserve("first", "edge", [mine], 0), Reserved)
+    flood = [fixed(2, window=DAY, key=f"flood-{n}", unit=Unit.REQUESTS) for n in range(10 * ROOM)]
+    for n, hold in enumerate(flood):
+        assert isinstance(await store.counters.reserve(f"f{n}", "edge", [hold], 0), Reserved)
+        if n % 20 == 19:
+            await settled(store)
+            assert len(store._engine) <= ROOM
+    assert isinstance(await store.counters.reserve("again", "edge", [mine], 0), Exhausted)
+    for hold in flood[::97]:
+        answer = await store.counters.peek([hold])
+        assert isinstance(answer, Reserved)
+        assert answer.levels[0].remaining == 0, "one taken, one asked for"
+        await settled(store)
+    await store.close()
+
+
+async def test_108_what_is_not_on_disk_yet_never_leaves_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the writer cannot write, and while it is at it."""
+    store = open_sqlite(tmp_path / "a.db", Clock(), most_counters=10)
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("no space left for a.db; free some and try again")
+
+    holds = [fixed(1, window=DAY, key=f"k{n}", unit=Unit.REQUESTS) for n in range(10)]
+    with monkeypatch.context() as patched:
+        patched.setattr(embedded, "commit", fail)
+        for half in (holds[:5], holds[5:]):  # the first half is being written, the second waits
+            for hold in half:
+                assert isinstance(await store.counters.reserve(hold.key, "edge", [hold], 0), Reserved)
+            await settled(store)
+        for _ in range(3):
+            await settled(store)
+        for hold in holds:
+            assert isinstance(await store.counters.reserve("again", "edge", [hold], 0), Exhausted), hold.key
+    await store.close()
+
+
+async def test_108_in_memory_a_flood_resets_nobody(tmp_path: Path) -> None:
+    clock = Clock()
+    store = open_memory(clock, most_counters=ROOM)
+    mine, friend = fixed(1, key="mine"), fixed(10, key="friend")
+    for hold in (mine, friend):
+        assert isinstance(await store.counters.reserve(hold.key, "edge", [hold], 0), Reserved)
+    refused = 0
+    for n in range(10 * ROOM):
+        try:
+            await store.counters.reserve(f"f{n}", "edge", [gcra(60, key=f"flood-{n}")], 0)
+        except StoreUnavailable:
+            refused += 1
+        store.keep_up()
+    assert refused == 10 * ROOM - (ROOM - 2)
+    assert isinstance(await store.counters.reserve("a", "edge", [mine], 0), Exhausted)
+    assert isinstance(await store.counters.reserve("b", "edge", [friend], 0), Reserved)
+    clock.pass_(MINUTE)
+    for _ in range(3):
+        store.keep_up()
+    assert isinstance(await store.counters.reserve("c", "edge", [gcra(60, key="new")], 0), Reserved)
+    await store.close()
+
+
+async def test_spent_counters_are_forgotten_everywhere(tmp_path: Path) -> None:
+    clock = Clock()
+    store = open_sqlite(tmp_path / "a.db", clock)
+    for n in range(50):
+        await store.counters.reserve(f"r{n}", "edge", [gcra(60, key=f"k{n}")], 0)
+    await settled(store)
+    assert (len(store._engine), len(store.registry.counter_levels())) == (50, 50)
+    clock.pass_(MINUTE + GRACE)
+    for _ in range(3):
+        await settled(store)
+    assert (len(store._engine), len(store.registry.counter_levels())) == (0, 0)
+    await store.close()
+
+
+def brief(now: int) -> Reservation:
+    return Reservation(Phase.BRIEF, "edge", now, now + MINUTE, (), ())
+
+
+def running(now: int) -> Reservation:
+    return Reservation(Phase.OPEN, "edge", now, now + MINUTE, (), ())
+
+
+@pytest.mark.parametrize("per_second", [100, 100_000])
+def test_requests_alone_are_remembered_for_five_seconds_and_capped(per_second: int) -> None:
+    known = Reservations(lambda name, made: None, most_brief=10_000)
+    for n in range(3 * 50_000):
+        now = NOON + n * 1000 // per_second
+        known.sweep(now)
+        known.add(f"r{n}", brief(now))
+        assert len(known._known) <= min(10_000, per_second * (REPLAY + 200) // 1000 + 1)
+    known.sweep(NOON + 3 * 50_000 * 1000 // per_second + REPLAY + 200)
+    assert not known._known
+    assert not known._due
+    assert not known.changed, "they are never written"
+
+
+def test_what_nobody_settles_is_capped_and_then_forgotten() -> None:
+    ended: list[str] = []
+    known = Reservations(lambda name, made: ended.append(name), most_late=100)
+    for n in range(1000):
+        known.add(f"r{n}", running(NOON))
+    known.sweep(NOON + MINUTE + 100)
+    assert len(ended) == 1000
+    assert len(known._known) == 100
+    known.sweep(NOON + MINUTE + LATE + 100)
+    assert not known._known
+    assert not known._due
+
+
+def test_settled_ids_are_capped() -> None:
+    known = Reservations(lambda name, made: None, most_settled=100)
+    for n in range(1000):
+        known.add(f"r{n}", running(NOON))
+        known.settle(f"r{n}", NOON)
+    assert known.was_settled("r999")
+    assert len(known._settled) + len(known._settled_before) <= 200
+
+
+def test_running_requests_have_a_cap_that_says_so() -> None:
+    engine = Engine()
+    engine._reservations._most_open = 3
+    for n in range(3):
+        assert isinstance(engine.reserve(NOON, f"r{n}", "edge", [slot(9)], MINUTE), Reserved)
+    with pytest.raises(StoreUnavailable, match="3 requests are running"):
+        engine.reserve(NOON, "r4", "edge", [slot(9)], MINUTE)
+    assert engine.settle(NOON, "r0", "edge", {})
+    assert isinstance(engine.reserve(NOON, "r5", "edge", [slot(9)], MINUTE), Reserved)
