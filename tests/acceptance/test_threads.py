@@ -1,0 +1,78 @@
+"""Many clients at once on one key of 60 requests a minute: never over, never less, and a refusal costs nothing."""
+
+import http.client
+import threading
+import time
+from dataclasses import dataclass, field
+
+from tests.acceptance.lab import Way, eventually
+from tests.support.raw_http import exchange, request_bytes
+
+QUOTA = 60  # a minute: one comes back each second
+EACH = 3  # requests per thread
+CLIENTS = {"envoy": 200, "traefik": 40, "nginx": 40, "caddy": 40}
+
+
+@dataclass
+class Crowd:
+    """Threads that begin together, each with a connection of its own."""
+
+    way: Way
+    key: str
+    statuses: list[int] = field(default_factory=list)
+
+    def run(self, threads: int) -> float:
+        """Returns how long it took, in seconds."""
+        self._together = threading.Barrier(threads + 1)
+        running = [threading.Thread(target=self._one, daemon=True) for _ in range(threads)]
+        for thread in running:
+            thread.start()
+        self._together.wait(30)
+        begun = time.monotonic()
+        for thread in running:
+            thread.join(60)
+        return time.monotonic() - begun
+
+    def _one(self) -> None:
+        connection = http.client.HTTPSConnection(
+            "localhost", self.way.port, context=self.way.lab.tls, timeout=30
+        )
+        self._together.wait(30)
+        try:
+            for _ in range(EACH):
+                connection.request("GET", "/echo/limited", headers={"Authorization": f"Bearer {self.key}"})
+                response = connection.getresponse()
+                response.read()
+                self.statuses.append(response.status)
+        finally:
+            connection.close()
+
+
+def test_sixty_and_what_comes_back_meanwhile(way: Way) -> None:
+    minted, before = way.lab.key(), way.reasons()
+    service, crowd = way.lab.service, Crowd(way, minted.key)
+    begun = time.monotonic()
+    took = crowd.run(CLIENTS[way.name])
+    admitted, refused = crowd.statuses.count(200), crowd.statuses.count(429)
+    assert len(crowd.statuses) == admitted + refused == CLIENTS[way.name] * EACH
+    assert QUOTA <= admitted <= QUOTA + took, (admitted, took)
+    assert len(way.lab.model.received()) == admitted
+    assert dict(way.reasons() - before) == {"allowed": admitted, "rate_limited": refused}
+
+    # The level: what was admitted less what has come back since. Any refusal charged would add a second each.
+    def owed(now: float) -> float:
+        return admitted - (now - begun)
+
+    def level() -> float | None:
+        rows = service.run("limits", "show", "key-rpm")["levels"]
+        return next((float(row["free_after"]) for row in rows if row["for"] == {"key": minted.id}), None)
+
+    eventually(lambda: (free := level()) is not None and abs(free - owed(time.monotonic())) < 2, seconds=8)
+
+    # And it admits again as soon as one has come back.
+    data = request_bytes("GET", "/echo/limited", [("Authorization", f"Bearer {minted.key}")])
+    eventually(lambda: exchange(way.port, data, tls=way.lab.tls).status == 200, seconds=3)
+
+    denials = service.run("decisions", "list", "--user", "alice", "--status", "429", "--since", "1h")
+    kept = sum(row["count"] for row in denials if row["key"] == minted.id)
+    assert kept >= refused
