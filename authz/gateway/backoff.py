@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Backoff:
     """The first restart is nearly at once, each further one waits twice as long, up to `longest`.
 
-    A child that stayed up for `steady` seconds has earned a clean slate. All figures are seconds.
+    A child that stayed up for `steady` seconds, or was seen to listen, has earned a clean slate. All figures
+    are seconds.
     """
 
     shortest: float = 0.1

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,14 +36,25 @@ def holder(port: int) -> str | None:
     """Who listens on a port, as `nginx (process 4711)`; None where that cannot be seen (proc(5))."""
     sockets = {f"socket:[{inode}]" for inode in _inodes(port)}
     for process in Path("/proc").iterdir() if sockets else ():
-        if not process.name.isdigit():
-            continue
-        with suppress(OSError):
-            for descriptor in (process / "fd").iterdir():
-                with suppress(OSError):
-                    if os.readlink(descriptor) in sockets:
-                        return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+        if process.name.isdigit() and _has(process, sockets):
+            with suppress(OSError):
+                return f"{(process / 'comm').read_text().strip()} (process {process.name})"
     return None
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether this very process listens there; False where that cannot be seen (proc(5))."""
+    sockets = {f"socket:[{inode}]" for inode in _inodes(port)}
+    return bool(sockets) and _has(Path(f"/proc/{pid}"), sockets)
+
+
+def _has(process: Path, sockets: Set[str]) -> bool:
+    with suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            with suppress(OSError):
+                if os.readlink(descriptor) in sockets:
+                    return True
+    return False
 
 
 def _inodes(port: int) -> Iterator[str]:

@@ -14,14 +14,21 @@ from authz.gateway.child import Child, Command
 
 Start = Callable[[Command], Awaitable[Child]]
 Say = Callable[[str], None]
+Listens = Callable[[int], bool]
+"""Whether the process of that id has its port open."""
 
 TAIL_LINES = 5
 _TAIL_BYTES = 8192
 _LONGEST_LINE = 300
+_LOOK_EVERY = 0.05  # seconds
 
 
 class Supervisor:
-    """One child: started, watched, and started again with a growing pause when it dies."""
+    """One child: started, watched, and started again with a growing pause when it dies.
+
+    `listens` tells a child that works from one that fails at its start: the first death of one that came to
+    listen is answered at once, however many there were before.
+    """
 
     def __init__(
         self,
@@ -32,6 +39,7 @@ class Supervisor:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         backoff: Backoff | None = None,
+        listens: Listens | None = None,
     ) -> None:
         self.command = command
         self._start = start
@@ -39,6 +47,8 @@ class Supervisor:
         self._clock = clock
         self._sleep = sleep
         self._backoff = backoff or Backoff()
+        self._listens = listens
+        self._came_to_listen = False
         self._child: Child | None = None
         self._stopping = False
         self._gone = asyncio.Event()
@@ -59,7 +69,8 @@ class Supervisor:
             reason = await self._live()
             if self._stopping:
                 return
-            failures = 1 if self._clock() - begun >= self._backoff.steady else failures + 1
+            well = self._came_to_listen or self._clock() - begun >= self._backoff.steady
+            failures = 1 if well else failures + 1
             delay = self._backoff.delay(failures)
             reason += "".join(f"\n    {line}" for line in tail(self.command.log, read_from))
             if not self.first_death.done():
@@ -71,16 +82,27 @@ class Supervisor:
     async def _live(self) -> str:
         """One life; returns how it ended."""
         self._gone.clear()
+        self._came_to_listen = False
+        watching = None
         try:
             self._child = await self._start(self.command)
             if self._stopping:  # it was told to stop while it came into being
                 self._child.signal(signal.SIGKILL)
+            watching = asyncio.create_task(self._watch(self._child.pid))
             return ending(await self._child.wait())
         except OSError as error:
             return f"cannot be started: {error.strerror or error}"
         finally:
+            if watching is not None:
+                watching.cancel()
             self._child = None
             self._gone.set()
+
+    async def _watch(self, pid: int) -> None:
+        """Until it listens."""
+        while self._listens is not None and not self._came_to_listen:
+            self._came_to_listen = self._listens(pid)
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def stop(self, grace: float) -> None:
         """Ask it to end; after `grace` seconds make it."""
