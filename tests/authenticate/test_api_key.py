@@ -243,7 +243,7 @@ def test_the_same_key_in_two_slots_is_one() -> None:
     assert len(directory.uses) == 1
 
 
-@pytest.mark.parametrize("bad", ["dummy", mint().key, "sk-az-x"])
+@pytest.mark.parametrize("bad", ["dummy", mint().key, "sk-az-x"], ids=["imported", "unknown", "malformed"])
 def test_a_valid_key_beside_a_bad_one(bad: str) -> None:
     """SDKs insist on sending some Authorization."""
     keys, *_ = set_up(record(ONE), ALICE)

@@ -151,6 +151,7 @@ def real_keys() -> ApiKeyAuthenticator:
         ("eyJhbGciOiJub25lIn0.e30.", Reason.TOKEN_INVALID),
         ("ey" + "x" * 600, Reason.TOKEN_INVALID),
     ],
+    ids=["cut", "unknown", "imported", "dummy", "expired", "audience", "forged", "none", "long"],
 )
 def test_keys_and_tokens_in_one_header_are_told_apart(credential: str, expected: Reason) -> None:
     assert reason(any_of(real_keys(), with_secret(), presented=bearer(credential))) is expected

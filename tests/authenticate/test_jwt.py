@@ -448,7 +448,7 @@ def test_no_token_or_secret_in_any_repr(show: Callable[[object], str]) -> None:
             ":path",
         )
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else "-".join(part),
 )
 def test_settings_that_make_no_sense(changed: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
