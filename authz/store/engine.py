@@ -171,7 +171,7 @@ class Engine:
         state = self._counters.get(hold.key)
         if state is None and self.has_cold:
             state = self._thaw(hold.key)
-        if state is None or state[1] != hold.window or state[0] is not hold.kind:
+        if state is None or state[1] != hold.window or state[0] != hold.kind:
             return None
         return state
 

@@ -38,7 +38,7 @@ def level_of(encoded: bytes, hold: Hold, now: int) -> Level:
         return Level(max(0, hold.quota - len(ends)), reset, len(ends))
     kind = KINDS[hold.kind]
     state = unpack(standing.state) if standing.state is not None else None
-    if state is not None and (state[0] is not hold.kind or state[1] != hold.window):
+    if state is not None and (state[0] != hold.kind or state[1] != hold.window):
         state = None
     state = kind.view(hold, state, now)
     used = kind.used(state)

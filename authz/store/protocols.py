@@ -36,7 +36,7 @@ class Kind(IntEnum):
     CONCURRENCY = 4
 
 
-class Hold(Struct, frozen=True, array_like=True):
+class Hold(Struct, frozen=True, array_like=True, gc=False):
     """One policy's share of a reservation.
 
     `key` names the counter (policy and partition, unambiguously); under another
@@ -58,7 +58,7 @@ class Hold(Struct, frozen=True, array_like=True):
     shadow: bool = False
 
 
-class Level(Struct, frozen=True, array_like=True):
+class Level(Struct, frozen=True, array_like=True, gc=False):
     """How a counter stands."""
 
     remaining: int  # what is left of the quota

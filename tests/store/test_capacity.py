@@ -1,5 +1,6 @@
 """Bounded memory: a flood of new keys resets nobody and, on disk, locks nobody out (attack 108)."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from authz.store import embedded
 from authz.store.engine import GRACE, Engine
 from authz.store.memory import open_memory
 from authz.store.protocols import Exhausted, Reserved, StoreUnavailable
-from authz.store.reservations import LATE, REPLAY, Phase, Reservation, Reservations
+from authz.store.reservations import ENDED_AT_ONCE, LATE, REPLAY, Phase, Reservation, Reservations
 from authz.store.sqlite.service import open_sqlite
-from tests.contract.kit import DAY, MINUTE, NOON, Clock, fixed, gcra, settled, slot
+from tests.contract.kit import DAY, MINUTE, NOON, Clock, calendar, fixed, gcra, settled, sliding, slot
 
 ROOM = 100
 
@@ -104,6 +105,34 @@ def running(now: int) -> Reservation:
     return Reservation(Phase.OPEN, "edge", now, now + MINUTE, (), ())
 
 
+def sweep_all(known: Reservations, now: int) -> None:
+    while known.next_sweep <= now:
+        known.sweep(now)
+
+
+def test_one_sweep_ends_a_bounded_number() -> None:
+    ended: list[str] = []
+    known = Reservations(lambda name, made: ended.append(name))
+    for n in range(3 * ENDED_AT_ONCE):
+        known.add(f"r{n}", running(NOON))
+    for times in (1, 2, 3):
+        known.sweep(NOON + MINUTE + 100)
+        assert len(ended) == times * ENDED_AT_ONCE
+
+
+def test_the_collector_follows_no_counter_and_no_reservation() -> None:
+    """Its pauses must not grow with what is remembered."""
+    engine = Engine()
+    kinds = [gcra(60), fixed(60), sliding(60), calendar(60, 1, NOON)]
+    for n in range(3):
+        engine.reserve(NOON + n, f"r{n}", "edge", kinds, MINUTE)
+    gc.collect()
+    gc.collect()
+    assert not [key for key, state in engine._counters.items() if gc.is_tracked(state)]
+    for _, made in engine._reservations.items():
+        assert not any(map(gc.is_tracked, (made, made.holds, made.labels, *made.holds)))
+
+
 @pytest.mark.parametrize("per_second", [100, 100_000])
 def test_requests_alone_are_remembered_for_five_seconds_and_capped(per_second: int) -> None:
     known = Reservations(lambda name, made: None, most_brief=10_000)
@@ -112,7 +141,7 @@ def test_requests_alone_are_remembered_for_five_seconds_and_capped(per_second: i
         known.sweep(now)
         known.add(f"r{n}", brief(now))
         assert len(known._known) <= min(10_000, per_second * (REPLAY + 200) // 1000 + 1)
-    known.sweep(NOON + 3 * 50_000 * 1000 // per_second + REPLAY + 200)
+    sweep_all(known, NOON + 3 * 50_000 * 1000 // per_second + REPLAY + 200)
     assert not known._known
     assert not known._due
     assert not known.changed, "they are never written"
@@ -123,10 +152,10 @@ def test_what_nobody_settles_is_capped_and_then_forgotten() -> None:
     known = Reservations(lambda name, made: ended.append(name), most_late=100)
     for n in range(1000):
         known.add(f"r{n}", running(NOON))
-    known.sweep(NOON + MINUTE + 100)
+    sweep_all(known, NOON + MINUTE + 100)
     assert len(ended) == 1000
     assert len(known._known) == 100
-    known.sweep(NOON + MINUTE + LATE + 100)
+    sweep_all(known, NOON + MINUTE + LATE + 100)
     assert not known._known
     assert not known._due
 

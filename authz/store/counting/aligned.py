@@ -35,12 +35,12 @@ def view(hold: Hold, state: State | None, now: int) -> State:
         return state
     start, end, next_end = _window(hold, now)
     if state is None:
-        return (hold.kind, hold.window, start, end, next_end, 0, 0)
+        return (hold.kind.value, hold.window, start, end, next_end, 0, 0)
     if start <= state[START]:
         if now < state[END]:
             return state
         return (
-            hold.kind,
+            hold.kind.value,
             hold.window,
             start,
             end,
@@ -48,7 +48,7 @@ def view(hold: Hold, state: State | None, now: int) -> State:
             *state[USED:],
         )  # the calendar itself was changed
     carry = min(hold.quota, state[DEBT], max(0, state[USED] - hold.quota)) if state[END] == start else 0
-    return (hold.kind, hold.window, start, end, next_end, carry, carry)
+    return (hold.kind.value, hold.window, start, end, next_end, carry, carry)
 
 
 def charge(hold: Hold, state: State | None, now: int) -> State:
@@ -106,7 +106,7 @@ def _current(hold: Hold, state: State | None, label: State, now: int) -> State:
     carry = 0
     if state is not None and state[END] == start:
         carry = min(hold.quota, state[DEBT], max(0, state[USED] - hold.quota))
-    return (hold.kind, hold.window, start, end, next_end, carry, carry)
+    return (hold.kind.value, hold.window, start, end, next_end, carry, carry)
 
 
 def cap(state: State) -> State:

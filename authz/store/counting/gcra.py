@@ -17,13 +17,14 @@ from authz.store.protocols import Hold, Kind
 
 State = tuple[int, ...]
 
+GCRA = Kind.GCRA.value  # a plain number: the collector has nothing to follow in a state
 WINDOW, RATE, LEVEL, AT, RETURNED, SINCE = range(1, 7)
 NEVER = MAX_AMOUNT
 
 
 def view(hold: Hold, state: State | None, now: int) -> State:
     if state is None:
-        return (hold.kind, hold.window, hold.rate, 0, now, 0, now)
+        return (GCRA, hold.window, hold.rate, 0, now, 0, now)
     kind, window, rate, level, at, returned, since = state
     if now > at:
         level -= hold.rate * (now - at)
@@ -35,7 +36,7 @@ def view(hold: Hold, state: State | None, now: int) -> State:
 
 def charge(hold: Hold, state: State | None, now: int) -> State:
     if state is None:
-        return (hold.kind, hold.window, hold.rate, hold.amount * hold.window, now, 0, now)
+        return (GCRA, hold.window, hold.rate, hold.amount * hold.window, now, 0, now)
     kind, window, _, level, at, returned, since = state
     rate = hold.rate
     if now > at:
@@ -121,4 +122,4 @@ def pack(state: State) -> tuple[Any, ...]:
 
 def unpack(packed: list[Any]) -> State:
     kind, window, rate, level, part, at, returned, part_returned, since = packed
-    return (Kind(kind), window, rate, level * window + part, at, returned * window + part_returned, since)
+    return (kind, window, rate, level * window + part, at, returned * window + part_returned, since)

@@ -8,18 +8,19 @@ before it that still count, newest first. A charge touches `newest` alone.
 from typing import Any
 
 from authz.quota import MAX_AMOUNT
-from authz.store.protocols import Hold
+from authz.store.protocols import Hold, Kind
 
 State = tuple[Any, ...]
 
 PARTS = 60
+SLIDING = Kind.SLIDING.value
 WINDOW, HEAD, NEWEST, OLDER_SUM, OLDER = range(1, 6)
 
 
 def view(hold: Hold, state: State | None, now: int) -> State:
     head = now // (hold.window // PARTS)
     if state is None:
-        return (hold.kind, hold.window, head, 0, 0, ())
+        return (SLIDING, hold.window, head, 0, 0, ())
     if head <= state[HEAD]:
         return state
     kind, window, last, newest, older_sum, older = state
