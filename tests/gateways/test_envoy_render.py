@@ -21,7 +21,7 @@ from tests.support.processes import executable
 from tests.support.raw_http import exchange, request_bytes
 from tests.support.rendered import Change
 from tests.support.rendered_envoy import RenderedEnvoy
-from tests.support.stub_authz import StubAuthz
+from tests.support.stub_authz import Allowing, StubAuthz
 
 VARIANTS: dict[str, Change] = {
     "as-shipped": lambda settings: settings,
@@ -162,6 +162,16 @@ class TestRenderedEnvoy(RenderedContract):
                 assert exchange(gateway.around.https, data, tls=certificates.trust()).status == 200
             assert other.asked
             assert len(authz.asked) + len(other.asked) == 40
+
+    def test_two_authz_one_does_not_answer(
+        self, run: Run, authz: StubAuthz, model: DemoModel, certificates: Certificates
+    ) -> None:
+        with StubAuthz(answer=Allowing(delay=4)) as other:
+            second = Address("127.0.0.1", other.grpc_port)
+            gateway = run(lambda settings: replace(settings, authz_grpc=(*settings.authz_grpc, second)))
+            while not other.asked:
+                data = request_bytes("POST", "/echo", None, b"{}")
+                assert exchange(gateway.around.https, data, tls=certificates.trust()).status == 200
 
     def test_a_named_gateway_serves_no_other_host(
         self, around: Around, run: Run, authz: StubAuthz, model: DemoModel, certificates: Certificates
