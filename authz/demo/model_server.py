@@ -81,11 +81,13 @@ class ModelServer:
         elif path == "/v1/models" and scope["method"] == "GET":
             await _respond(send, 200, self._list())
         elif path in _STREAMING or path == "/v1/embeddings":
-            await self._infer(path, scope, body, receive, send)
+            await self._infer(path, scope, body, seen, receive, send)
         else:
             await _respond(send, 404, _error(f"Nothing is served at {path}.", "not_found"))
 
-    async def _infer(self, path: str, scope: Any, body: bytes, receive: Receive, send: Send) -> None:
+    async def _infer(
+        self, path: str, scope: Any, body: bytes, seen: Json, receive: Receive, send: Send
+    ) -> None:
         if scope["method"] != "POST":
             await _respond(send, 405, _error("Use POST.", "method_not_allowed"))
             return
@@ -106,7 +108,9 @@ class ModelServer:
             return
         answer = _STREAMING[path](asked, body)
         if asked.get("stream") is True:
-            await _stream(answer.events(), path in _NAMED_EVENTS, _interval(scope), receive, send)
+            seen["finished"] = None  # while it runs
+            events = answer.events()
+            seen["finished"] = await _stream(events, path in _NAMED_EVENTS, _interval(scope), receive, send)
         else:
             await _respond(send, 200, answer.whole())
 
@@ -137,15 +141,15 @@ class ModelServer:
 
 async def _stream(
     events: Iterator[Json], named: bool, interval: float | None, receive: Receive, send: Send
-) -> None:
-    """Server-sent events, until they end or the client goes away. `interval` is in seconds."""
+) -> bool:
+    """Server-sent events; false if the client went away before they ended. `interval` is in seconds."""
     headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     gone = asyncio.ensure_future(receive())  # after the body the only message left is http.disconnect
     try:
         for index, event in enumerate(events):
             if gone.done():
-                return
+                return False
             if interval is not None:
                 if index:
                     await asyncio.sleep(interval)
@@ -155,6 +159,7 @@ async def _stream(
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         end = b"" if named else b"data: [DONE]\n\n"
         await send({"type": "http.response.body", "body": end})
+        return True
     finally:
         gone.cancel()
         with suppress(asyncio.CancelledError):

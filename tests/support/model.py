@@ -22,6 +22,7 @@ class Received:
     body_length: int
     body_sha256: str
     body: str  # the first 64 KiB, latin-1
+    finished: bool | None = None  # of a stream: whether the client stayed to its end; None while it runs
 
     def values(self, name: str) -> list[str]:
         return [value for key, value in self.headers if key == name]
@@ -70,6 +71,7 @@ class DemoModel:
                 body_length=seen["body_length"],
                 body_sha256=seen["body_sha256"],
                 body=seen["body"],
+                finished=seen.get("finished"),
             )
             for seen in self._call("GET")["received"]
         ]
