@@ -129,12 +129,16 @@ def _show_table(rows: Sequence[Row], columns: Sequence[str], none: str, spare: S
         told = [other for other in told if other != column]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for column in told:
-        numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
+        numeric = all(_is_number(row.get(column)) for row in rows)
         wraps = _wraps(rows, column)
         table.add_column(_title(column), justify="right" if numeric else "left", no_wrap=not wraps)
     for row in rows:
         table.add_row(*(_styled(_short(_cell(row, column))) for column in told))
     console.print(table)
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float | None) and not isinstance(value, bool)
 
 
 def _wraps(rows: Sequence[Row], column: str) -> bool:

@@ -60,6 +60,8 @@ async def served_models(upstream: str, *, bearer: str | None = None, seconds: fl
             answer = await client.get(f"{upstream}/v1/models", headers=headers)
     except httpx2.TimeoutException:
         raise NoAnswer(f"it does not answer within {seconds:g} s") from None
+    except httpx2.ConnectError:
+        raise NoAnswer("nothing accepts connections there") from None
     except httpx2.HTTPError as error:
         raise NoAnswer(str(error) or type(error).__name__) from None
     if answer.status_code != HTTPStatus.OK:
