@@ -54,7 +54,7 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         authz_http=(_reached(config.decisions.http),),
         authz_grpc=(_reached(config.decisions.grpc),),
         token=_token(name, entry),
-        claim_headers=_claim_headers(config),
+        claim_headers=_further_headers(config),
         max_body=entry.max_body if entry is not None else usual.max_body,
         version=version,
     )
@@ -74,13 +74,15 @@ def _token(name: str | None, entry: GatewayEntry | None) -> TokenSource | None:
     )
 
 
-def _claim_headers(config: Config) -> tuple[str, ...]:
+def _further_headers(config: Config) -> tuple[str, ...]:
+    """What authz sets besides identity and Authorization: claims, and the key of a backend."""
     headers = [
         header
         for authenticator in config.authenticators.values()
         if isinstance(authenticator, JwtAuthenticator)
         for header in authenticator.claim_headers.values()
     ]
+    headers += [backend.header for backend in config.backends.values() if backend.header != "authorization"]
     return tuple(dict.fromkeys(headers))
 
 
