@@ -23,6 +23,7 @@ from authz.limit.spending import Spending
 from authz.limit.verdict import verdict
 from authz.listing import is_listing
 from authz.peek import NOTHING, Peek, peek
+from authz.quota import Unit
 from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import BodyState, Request
@@ -153,9 +154,10 @@ class Decider:
         holds = [each.hold for each in planned]
         if not charge:
             return await self._counters.peek(holds)
-        return await self._counters.reserve(
-            reservation, request.gateway.name, holds, self.rules.reservation_ttl_ms
-        )
+        # Counted requests are never given back: with an id that nobody repeats there is nothing to remember.
+        lasting = request.gateway.request_id_is_ours or any(hold.unit is not Unit.REQUESTS for hold in holds)
+        ttl_ms = self.rules.reservation_ttl_ms if lasting else 0
+        return await self._counters.reserve(reservation, request.gateway.name, holds, ttl_ms)
 
     def _allow(
         self, known: Known, taken: Route, subject: Subject, target: Target, reservation: str | None
