@@ -8,7 +8,8 @@ MILLION = 10**6
 
 
 OUTPUT_UNITS = frozenset({Unit.TOKENS, Unit.OUTPUT_TOKENS, Unit.COST})
-_WITHOUT_OUTPUT = frozenset({"/v1/embeddings"})
+_WITHOUT_OUTPUT = frozenset({"/v1/embeddings", "/v1/models"})  # the list of models is our own answer
+_WITHOUT_INPUT = frozenset({"/v1/models"})
 
 
 def is_unbounded(spending: Spending) -> bool:
@@ -25,7 +26,7 @@ def upper_bound(unit: Unit, spending: Spending) -> int:
         return 1
     peek, model = spending.peek, spending.known
     context = model.context if model is not None else None
-    read = peek.size + TEMPLATE_OVERHEAD * peek.prompts
+    read = 0 if spending.target.path in _WITHOUT_INPUT else peek.size + TEMPLATE_OVERHEAD * peek.prompts
     limit = peek.max_output or (model.max_output if model is not None else None) or context or 0
     written = 0 if spending.target.path in _WITHOUT_OUTPUT else limit * peek.choices * peek.prompts
     if unit is Unit.INPUT_TOKENS:

@@ -226,6 +226,16 @@ def test_tokens_without_any_bound_are_not_guessed() -> None:
     assert (decision.status, "max_tokens" in decision.message) == (400, True)
 
 
+def test_the_list_of_models_costs_no_tokens() -> None:
+    lab = Lab(HEAD + "60r/m")
+    decision = lab.decide(lab.request("GET", "/v1/models", key=lab.key("alice", "tokens=1000/day"), body=b""))
+    assert isinstance(decision, Allow)
+    assert [(state.limit.unit, state.limit.needed) for state in decision.limits] == [
+        ("requests", 1),
+        ("tokens", 0),
+    ]
+
+
 def test_a_hold_larger_than_the_quota_never_fits() -> None:
     lab = tokens_lab()
     decision = lab.decide(lab.request(key=lab.key(), body=b'{"model": "llama3", "max_tokens": 5000}'))
