@@ -1,0 +1,16 @@
+"""The end of `authz up` under load: no orphan, and the next one takes up where it was."""
+
+import signal
+from pathlib import Path
+
+from tests.reliability.kill_rounds import end_up
+
+ROUNDS = 20
+
+
+def test_kill_up(tmp_path: Path) -> None:
+    end_up(signal.SIGKILL, tmp_path, ROUNDS)
+
+
+def test_stop_up(tmp_path: Path) -> None:
+    end_up(signal.SIGTERM, tmp_path, 4)
