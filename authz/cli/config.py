@@ -71,6 +71,9 @@ def _not_in_this_version(path: Path, loaded: Loaded) -> Sequence[Problem]:
     from authz.ruleset import Authenticators, NotInThisVersion, build_rules
     from authz.store.open import open_store
 
+    if loaded.store.scheme not in ("memory", "sqlite"):
+        text = f"the store `{loaded.store.scheme}` is not in this version; use sqlite or memory"
+        return (Problem(str(path), 1, 1, text),)
     directory = open_store("memory://").directory
     try:
         build_rules(loaded, Authenticators(loaded.config, directory, now), directory)

@@ -13,8 +13,9 @@ from authz.cli import output
 from authz.cli.errors import CommandError, UsageError
 from authz.gateway.first_config import NotOurs
 from authz.gateway.managed import NoEnvoy
+from authz.gateway.preflight import CannotStart, NoUpstream, alone_in
 from authz.gateway.settings import UnusableSettings
-from authz.gateway.up import Asked, CannotStart, NoUpstream, Up, alone_in
+from authz.gateway.up import Asked, Up
 
 app = App(name="up", help="Start the service and an Envoy in front of a model server.")
 

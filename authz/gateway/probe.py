@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import httpx2
 from pydantic import TypeAdapter, ValidationError
 
 from authz.config.words import ModelName
@@ -54,6 +53,8 @@ async def get(host: str, port: int, path: str, *, key: str | None = None) -> Ans
 
 async def served_models(upstream: str, *, bearer: str | None = None, seconds: float = 3.0) -> Served:
     """The names that an OpenAI-compatible server lists at `/v1/models`. Raises NoAnswer."""
+    import httpx2  # takes as long to import as all else together, and `--demo` does without
+
     headers = {"authorization": f"Bearer {bearer}"} if bearer is not None else {}
     try:
         async with httpx2.AsyncClient(trust_env=False, timeout=seconds) as client:

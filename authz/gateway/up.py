@@ -1,12 +1,10 @@
 """`authz up`: the service and an Envoy in front of one model server, as children of this process."""
 
 import asyncio
-import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +15,15 @@ from authz.gateway import demo_key
 from authz.gateway.child import Command, start
 from authz.gateway.first_config import BACKEND, GATEWAY, Wanted, keep
 from authz.gateway.managed import envoy_command, reaches_the_service, write_envoy_config
-from authz.gateway.ports import free_port, holder, is_free, listens
+from authz.gateway.ports import free_port, is_free, listens
+from authz.gateway.preflight import (
+    CannotStart,
+    NoUpstream,
+    addresses_of,
+    check_ports,
+    listen_address,
+    reached,
+)
 from authz.gateway.probe import NoAnswer, get, served_models
 from authz.gateway.settings import Address as EnvoyAdmin
 from authz.gateway.supervise import Say, Supervisor, stop_all
@@ -26,22 +32,11 @@ from authz.store.open import open_view
 STOP_GRACE = 1.5
 """Seconds that all children together get to end by themselves; two in all is what we promise."""
 
+DEMO_MODELS = ("demo",)
 START_DEADLINE = 30.0
 _UPSTREAM_EVERY = 2.0
 _LARGEST_LOG = 16 << 20
 _SERVICE_PORTS = {"decisions.http": 9000, "decisions.grpc": 9001, "admin.listen": 9002}
-
-
-class CannotStart(Exception):
-    """What is in the way, and what to change."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-class NoUpstream(CannotStart):
-    """No model server is named, neither now nor in an earlier run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,26 +76,27 @@ class Up:
         asked = self._asked
         asked.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = load(self._config, secrets_required=False) if self._config.exists() else None
-        upstream = await self._upstream(before)
-        served = await self._served(upstream)
-        listen = _listen(asked.port, before)
+        upstream = self._demo(before) if asked.demo else _upstream(asked, before)
+        served = DEMO_MODELS if asked.demo else await self._served(upstream)
+        listen = listen_address(asked.port, before)
         loaded = self._write_config(Wanted(listen=listen, upstream=upstream, models=served))
-        addresses = _addresses(loaded)
-        _check_ports(addresses, self._config)
+        addresses = addresses_of(loaded)
+        check_ports(addresses, self._config)
         key = self._renew_key(loaded)
         envoy_yaml = asked.directory / "envoy.yaml"
         envoy_admin = write_envoy_config(loaded.config, GATEWAY, envoy_yaml)
-        gateway = _reached(addresses[f"gateways.{GATEWAY}.listen.http"])
-        service = _reached(addresses["decisions.http"])
+        gateway = reached(addresses[f"gateways.{GATEWAY}.listen.http"])
+        service = reached(addresses["decisions.http"])
         serve = self._command("serve", "authz.cli", "serve", "--config", str(self._config))
         self._supervise(serve, service.port)
         self._supervise(envoy_command(envoy_yaml, self._log("envoy")), gateway.port)
         await self._ready(gateway, service, envoy_admin, key)
+        while asked.demo and not await _accepts(upstream):
+            self._check_deaths()
+            await asyncio.sleep(0.03)
         self._started = True
         self._tasks.append(asyncio.create_task(self._watch_upstream(upstream, up=served is not None)))
-        return Running(
-            f"http://{gateway}", f"http://{_reached(addresses['admin.listen'])}", key, self._config
-        )
+        return Running(f"http://{gateway}", f"http://{reached(addresses['admin.listen'])}", key, self._config)
 
     async def stop(self) -> None:
         """Stop every child within `STOP_GRACE`, Envoy first: its last reports still find the service."""
@@ -116,26 +112,13 @@ class Up:
 
     # -- the parts ---------------------------------------------------------------------------------
 
-    async def _upstream(self, before: Loaded | None) -> str:
+    def _demo(self, before: Loaded | None) -> str:
+        """Start a model server of our own, on the port of the run before if that is free."""
         configured = before.config.backends.get(BACKEND) if before is not None else None
-        if self._asked.demo:
-            was = urlsplit(configured.url).port if configured is not None else None
-            port = free_port(prefer=was)
-            self._supervise(self._command("model", "authz.demo.model_server", "--port", str(port)), port)
-            await self._demo_answers(port)
-            return f"http://127.0.0.1:{port}"
-        if self._asked.upstream is not None:
-            return self._asked.upstream
-        if configured is not None:
-            return configured.url
-        raise NoUpstream(
-            "in front of which model server?", "Name it with --upstream http://HOST:PORT, or try --demo."
-        )
-
-    async def _demo_answers(self, port: int) -> None:
-        while not await _accepts("127.0.0.1", port):
-            self._check_deaths()
-            await asyncio.sleep(0.03)
+        port = free_port(prefer=urlsplit(configured.url).port if configured is not None else None)
+        models = [argument for name in DEMO_MODELS for argument in ("--model", name)]
+        self._supervise(self._command("model", "authz.demo.model_server", "--port", str(port), *models), port)
+        return f"http://127.0.0.1:{port}"
 
     async def _served(self, upstream: str) -> tuple[str, ...] | None:
         """The upstream's models; None, said aloud, where it does not tell."""
@@ -229,11 +212,9 @@ class Up:
 
     async def _watch_upstream(self, upstream: str, *, up: bool) -> None:
         """Say when the model server goes and comes; take its models over when it comes."""
-        parts = urlsplit(upstream)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         while True:
             await asyncio.sleep(_UPSTREAM_EVERY)
-            if await _accepts(host, port) == up:
+            if await _accepts(upstream) == up:
                 continue
             if up:
                 up = False
@@ -247,73 +228,25 @@ class Up:
                 up = True
 
 
-@contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """Only one `authz up` works in a directory. Raises CannotStart."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (directory / "up.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            other = lock.read().strip() or "?"
-            raise CannotStart(
-                f"another `authz up` (process {other}) works in {directory}.",
-                "Stop it, or choose another --dir.",
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+def _upstream(asked: Asked, before: Loaded | None) -> str:
+    configured = before.config.backends.get(BACKEND) if before is not None else None
+    if asked.upstream is not None:
+        return asked.upstream
+    if configured is not None:
+        return configured.url
+    raise NoUpstream(
+        "in front of which model server?", "Name it with --upstream http://HOST:PORT, or try --demo."
+    )
 
 
-def _listen(port: int | None, before: Loaded | None) -> str | None:
-    if port is None:
-        return None
-    gateway = before.config.gateways.get(GATEWAY) if before is not None else None
-    address = gateway.listen.http if gateway is not None else None
-    return str(Address(address.host if address is not None else "127.0.0.1", port))
-
-
-def _addresses(loaded: Loaded) -> dict[str, Address]:
-    """Where everything will listen, by its place in the config."""
-    config = loaded.config
-    gateway = config.gateways[GATEWAY].listen.http
-    if gateway is None:
-        raise CannotStart(
-            f"`gateways.{GATEWAY}.listen.http` is missing in the config.", "Say it with --port 8080."
-        )
-    return {
-        f"gateways.{GATEWAY}.listen.http": gateway,
-        "decisions.http": config.decisions.http,
-        "decisions.grpc": config.decisions.grpc,
-        "admin.listen": config.admin.listen,
-    }
-
-
-def _check_ports(addresses: dict[str, Address], config: Path) -> None:
-    for place, address in addresses.items():
-        if not is_free(address.host, address.port):
-            who = holder(address.port)
-            option = (
-                "choose another with --port"
-                if place.startswith("gateways.")
-                else f"change `{place}` in {config}"
-            )
-            raise CannotStart(
-                f"port {address.port} is taken{f' by {who}' if who else ''}.", f"Stop that, or {option}."
-            )
-
-
-def _reached(address: Address) -> Address:
-    """How what listens there is reached from this machine."""
-    return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port)
-
-
-async def _accepts(host: str, port: int) -> bool:
+async def _accepts(url: str) -> bool:
+    """Whether something accepts connections there."""
+    parts = urlsplit(url)
     try:
         async with asyncio.timeout(2):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(
+                parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+            )
     except (OSError, TimeoutError):
         return False
     writer.close()

@@ -273,6 +273,15 @@ def test_a_config_with_mistakes_ends_it_with_their_places(launch: Launch, tmp_pa
     assert f"{config}:1:1: " in running.errors
 
 
+def test_a_config_without_the_gateway_is_said_to_lack_it(launch: Launch, tmp_path: Path) -> None:
+    _write_config(tmp_path / "run", free_port())
+    config = tmp_path / "run" / "authz.yaml"
+    config.write_text(config.read_text().replace("  envoy:\n    kind: envoy", "  edge:\n    kind: envoy"))
+    running = launch("--demo")
+    assert running.process.wait(60) == 1
+    assert "has no `gateways.envoy`" in running.errors
+
+
 def test_changes_to_the_config_are_kept(launch: Launch, tmp_path: Path) -> None:
     _write_config(tmp_path / "run", free_port())
     config = tmp_path / "run" / "authz.yaml"
