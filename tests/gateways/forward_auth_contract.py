@@ -673,7 +673,8 @@ class ForwardAuthContract:
             send("POST", f"/echo/logged?access_token={query}", headers, b"{}")
         finally:
             authz.start()
-        log = gateway.log
+        send("GET", "/echo/the-last", headers)
+        log = gateway.log_with("/echo/the-last")
         assert "/echo/logged" in log
         assert not [secret for secret in [*secrets, gateway.around.token] if secret in log]
 

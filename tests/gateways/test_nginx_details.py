@@ -149,7 +149,8 @@ def test_the_access_log_tells_the_verdict(gateway: Nginx, tls: ssl.SSLContext, a
     exchange(gateway.around.https, request_bytes("GET", "/echo/logged-refuse"), tls=tls)
     authz.answer = Denying(status=500)
     exchange(gateway.around.https, request_bytes("GET", "/echo/logged-broken"), tls=tls)
-    lines = [json.loads(line) for line in gateway.log.splitlines() if line.startswith('{"time"')]
+    log = gateway.log_with("/echo/logged-broken")
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith('{"time"')]
     told = {line["target"]: (line["authz"], line["status"]) for line in lines if "logged-" in line["target"]}
     assert told == {
         "/echo/logged-allow?...": ("allow", 200),

@@ -240,7 +240,8 @@ class TestTraefik(ForwardAuthContract):
         send("POST", "/echo/told?x=1", None, b"{}")
         authz.answer = Denying(status=401)
         send("POST", "/echo/refused?x=1", None, b"{}")
-        lines = [json.loads(line) for line in gateway.log.splitlines() if line.startswith("{")]
+        log = gateway.log_with("/echo/refused")
+        lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         told = next(line for line in lines if line.get("request_X-Authz-Path") == "/echo/told")
         assert (told["DownstreamStatus"], told["request_X-Authz-User"]) == (200, "alice")
         refused = next(line for line in lines if line.get("request_X-Authz-Path") == "/echo/refused")

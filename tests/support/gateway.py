@@ -82,6 +82,12 @@ class RealGateway:
         assert self.process is not None
         return self.process.output()
 
+    def log_with(self, text: str) -> str:
+        """The log once it holds a text: gateways write a line after they have answered."""
+        assert self.process is not None
+        self.process.wait_until(lambda: text in self.log)
+        return self.log
+
     def start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         argv = self.write()
