@@ -1,8 +1,8 @@
 """A WebSocket is decided once, at its handshake, and then left alone."""
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
 from authz.authenticate.key_format import mint
 from tests.acceptance.lab import UPSTREAM, Way
@@ -19,7 +19,8 @@ SIZES = (
 )  # the borders of RFC 6455's length fields among them
 
 
-def dial(way: Way, headers: dict[str, str]) -> ClientConnection:
+def dial(way: Way, headers: dict[str, str]) -> connect:
+    """Not websockets' threaded client: it reads and writes one TLS connection at once, which OpenSSL forbids."""
     return connect(
         f"wss://localhost:{way.port}/ws?room=1",
         ssl=way.lab.tls,
@@ -30,18 +31,18 @@ def dial(way: Way, headers: dict[str, str]) -> ClientConnection:
 
 
 @pytest.mark.parametrize("scheme", ["authorization", "x-api-key"])
-def test_messages_of_every_size_go_both_ways(way: Way, scheme: str) -> None:
+async def test_messages_of_every_size_go_both_ways(way: Way, scheme: str) -> None:
     key, before = way.lab.key().key, way.reasons()
     shown = f"Bearer {key}" if scheme == "authorization" else key
-    with dial(way, {scheme: shown, "X-Authz-User": "admin"}) as echo:
+    async with dial(way, {scheme: shown, "X-Authz-User": "admin"}) as echo:
         for size in SIZES:
             for message in ("é" * (size // 2), bytes(range(256)) * (size // 256) + bytes(size % 256)):
-                echo.send(message)
-                assert echo.recv(timeout=10) == message
+                await echo.send(message)
+                assert await echo.recv() == message
         many = [f"message {number}" for number in range(200)]
         for each in many:
-            echo.send(each)
-        assert [echo.recv(timeout=10) for _ in many] == many
+            await echo.send(each)
+        assert [await echo.recv() for _ in many] == many
     assert dict(way.reasons() - before) == {"allowed": 1}
     (received,) = way.lab.model.received()
     assert received.target == "/ws?room=1"
@@ -51,20 +52,19 @@ def test_messages_of_every_size_go_both_ways(way: Way, scheme: str) -> None:
     assert received.header("x-authz-user") == "alice"
 
 
-def test_two_are_open_at_once(way: Way) -> None:
-    key = way.lab.key().key
-    headers = {"Authorization": f"Bearer {key}"}
-    with dial(way, headers) as one, dial(way, headers) as other:
-        one.send("to one")
-        other.send("to the other")
-        assert (one.recv(timeout=5), other.recv(timeout=5)) == ("to one", "to the other")
+async def test_two_are_open_at_once(way: Way) -> None:
+    headers = {"Authorization": f"Bearer {way.lab.key().key}"}
+    async with dial(way, headers) as one, dial(way, headers) as other:
+        await one.send("to one")
+        await other.send("to the other")
+        assert (await other.recv(), await one.recv()) == ("to the other", "to one")
 
 
 @pytest.mark.parametrize("credential", ["none", "unknown"])
-def test_a_handshake_without_a_key_is_refused(way: Way, credential: str) -> None:
+async def test_a_handshake_without_a_key_is_refused(way: Way, credential: str) -> None:
     headers = {} if credential == "none" else {"Authorization": f"Bearer {mint().key}"}
     with pytest.raises(InvalidStatus) as refused:
-        dial(way, headers)
+        await dial(way, headers)
     response = refused.value.response
     assert response.status_code == 401
     assert response.headers["content-type"] == "application/json"
