@@ -38,6 +38,14 @@ def test_a_condition_that_does_not_compile_is_a_mistake(authz: Authz, config: Pa
     assert f"{config}:13:28: " in ran.out
 
 
+def test_a_store_that_this_version_cannot_open_is_a_mistake(authz: Authz, tmp_path: Path) -> None:
+    file = tmp_path / "redis.yaml"
+    file.write_text("store: redis://127.0.0.1:6379/0\n")
+    ran = authz("config", "validate", str(file))
+    assert ran.code == 1
+    assert "the store `redis` is not in this version" in ran.out
+
+
 def test_secrets_can_be_left_out(authz: Authz, config: Path) -> None:
     config.write_text(config.read_text() + "gateways: {edge: {kind: envoy, token: {file: missing}}}\n")
     assert authz("config", "validate").code == 1
