@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, RealGateway
@@ -23,6 +22,7 @@ from tests.support.ports import free_port
 from tests.support.raw_http import RawResponse, chunked, exchange, request_bytes
 from tests.support.scripted_server import ScriptedServer
 from tests.support.stub_authz import CLIENT, IDENTITY, LISTING, Allowing, Denying, StubAuthz, error_body
+from tests.support.websocket import connect
 
 MAX_BODY = 4 << 20
 KEY = "sk-az-the-clients-own-secret"
@@ -550,8 +550,7 @@ class ForwardAuthContract:
         with connect(
             f"wss://localhost:{gateway.around.https}/ws?x=1",
             ssl=certificates.trust(),
-            additional_headers={"Authorization": f"Bearer {KEY}", "X-Authz-User": "admin"},
-            proxy=None,
+            headers={"Authorization": f"Bearer {KEY}", "X-Authz-User": "admin"},
         ) as echo:
             for message in ("hello", b"\x00\xff", "x" * 100_000):
                 echo.send(message)
@@ -572,7 +571,7 @@ class ForwardAuthContract:
         address = f"wss://localhost:{gateway.around.https}/ws"
         with (
             pytest.raises(InvalidStatus) as refused,
-            connect(address, ssl=certificates.trust(), proxy=None),
+            connect(address, ssl=certificates.trust()),
         ):
             pass
         assert refused.value.response.status_code == 401

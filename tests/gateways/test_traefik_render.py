@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.sync.client import connect
 
 from authz.gateway.render import render
 from authz.gateway.settings import Address, RenderSettings, Tls, TokenSource, UnusableSettings, Upstream
@@ -20,6 +19,7 @@ from tests.support.raw_http import exchange, request_bytes
 from tests.support.rendered import with_two_models
 from tests.support.rendered_traefik import RenderedTraefik
 from tests.support.stub_authz import CLIENT, IDENTITY, Allowing, StubAuthz
+from tests.support.websocket import connect
 
 SPELLINGS = [
     "X_Authz_User",
@@ -201,7 +201,7 @@ class TestRenderedTraefik(RenderedContract):
         assert len(lags) >= 10
         assert max(lags) < 200, lags
 
-        with connect(f"wss://localhost:{gateway.around.https}/ws", ssl=tls, proxy=None) as echo:
+        with connect(f"wss://localhost:{gateway.around.https}/ws", ssl=tls) as echo:
             echo.send("hello")
             assert echo.recv(timeout=5) == "hello"
 
