@@ -18,7 +18,7 @@ from authz.decision import Deny, LimitState
 from authz.explain import Explanation, Question, explain
 from authz.ruleset import NotInThisVersion
 
-app = App(name="check", help="Explain what would be decided for a request. Charges nothing.")
+app = App(name="check")
 
 
 @app.default

@@ -23,9 +23,9 @@ _CONFIG = Group("Configuration", sort_key=4)
 app = App(
     name="authz",
     help="Authorization and rate-limit decisions for LLM gateways.",
-    help_format="plaintext",
+    help_format="markdown",
     version=__version__,
-    default_parameter=Parameter(negative=(), show_env_var=False, short_alias=False),
+    default_parameter=Parameter(negative=(), show_env_var=False, show_default=False, short_alias=False),
     result_action="return_value",
     exit_on_error=False,
     print_error=False,

@@ -18,8 +18,23 @@ app = App(name="models", help="Models: context, prices, who may use them.")
 
 _explained = people.Explained("authz models list")
 
-_Tokens = Annotated[str | None, Parameter(help="Tokens, such as 8192 or 128k.")]
-_Price = Annotated[str | None, Parameter(help="Price of a million such tokens, in the config's currency.")]
+_Context = Annotated[
+    str | None,
+    Parameter(name="--context", help="Tokens that fit in, input and output together: 8192 or 128k."),
+]
+_MaxOutput = Annotated[
+    str | None,
+    Parameter(name="--max-output", help="Most tokens that it writes: 2048 or 8k."),
+]
+_PriceInput = Annotated[
+    str | None,
+    Parameter(name="--price-input", help="A million input tokens, in the currency: 0.10."),
+]
+_PriceCached = Annotated[
+    str | None,
+    Parameter(name="--price-cached-input", help="A million input tokens that came from the cache."),
+]
+_PriceOutput = Annotated[str | None, Parameter(name="--price-output", help="A million output tokens.")]
 _AccessRoles = Annotated[
     list[str] | None,
     Parameter(name="--access-role", help="Who may use it when no list names it: any of these roles."),
@@ -35,11 +50,11 @@ def add(
     name: str,
     /,
     *,
-    context_tokens: Annotated[_Tokens, Parameter(name="--context")] = None,
-    max_output: _Tokens = None,
-    price_input: _Price = None,
-    price_cached_input: _Price = None,
-    price_output: _Price = None,
+    context_tokens: _Context = None,
+    max_output: _MaxOutput = None,
+    price_input: _PriceInput = None,
+    price_cached_input: _PriceCached = None,
+    price_output: _PriceOutput = None,
     access_role: _AccessRoles = None,
     access_team: _AccessTeams = None,
     common: Common = DEFAULTS,
@@ -107,11 +122,11 @@ def update(
     name: str,
     /,
     *,
-    context_tokens: Annotated[_Tokens, Parameter(name="--context")] = None,
-    max_output: _Tokens = None,
-    price_input: _Price = None,
-    price_cached_input: _Price = None,
-    price_output: _Price = None,
+    context_tokens: _Context = None,
+    max_output: _MaxOutput = None,
+    price_input: _PriceInput = None,
+    price_cached_input: _PriceCached = None,
+    price_output: _PriceOutput = None,
     access_role: _AccessRoles = None,
     access_team: _AccessTeams = None,
     open_access: bool = False,

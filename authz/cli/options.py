@@ -20,15 +20,18 @@ Limits = Annotated[
 ]
 Roles = Annotated[list[str] | None, Parameter(name="--role", help="A role; repeat for more.")]
 
+ConfigFile = Annotated[
+    Path | None,
+    Parameter(name="--config", help="The config file. Left out: AUTHZ_CONFIG, then ./authz.yaml."),
+]
+
 
 @Parameter(name="*", group=_COMMON)
 @dataclass(frozen=True, slots=True)
 class Common:
     """What every command takes."""
 
-    config: Annotated[
-        Path | None, Parameter(help="The config file. Left out: AUTHZ_CONFIG, then ./authz.yaml.")
-    ] = None
+    config: ConfigFile = None
     json: Annotated[bool, Parameter(help="Print JSON.")] = False
 
 

@@ -13,7 +13,7 @@ from authz.gateway.from_config import entry_name, settings_for
 from authz.gateway.render import RENDERERS, render
 from authz.gateway.settings import UnusableSettings
 
-app = App(name="render", help="Write the config of Envoy, Traefik, nginx or Caddy.")
+app = App(name="render")
 
 
 @app.default

@@ -17,7 +17,7 @@ from authz.gateway.preflight import CannotStart, NoUpstream, alone_in
 from authz.gateway.settings import UnusableSettings
 from authz.gateway.up import Asked, Up
 
-app = App(name="up", help="Start the service and an Envoy in front of a model server.")
+app = App(name="up")
 
 
 @app.default
