@@ -12,7 +12,6 @@ from authz.cli.errors import CommandError
 from authz.cli.options import Common
 from authz.config import Config, Loaded, find_config, load
 from authz.config.base import WEEKDAYS
-from authz.config.store import Store as ConfiguredStore
 from authz.store.embedded import Store
 from authz.store.open import open_view
 from authz.store.protocols import Registry
@@ -59,7 +58,7 @@ def view(context: Context) -> Iterator[Store]:
             f"the store of {context.path} is memory://, which no command reaches: it lives in the service.",
             hint="For keys that commands can change, set `store: sqlite:///var/lib/authz/authz.db` there.",
         )
-    opened = open_view(url_of(store))
+    opened = open_view(store.url)
     try:
         yield opened
     finally:
@@ -72,11 +71,6 @@ def registry(context: Context) -> Iterator[Registry]:
     """The records alone."""
     with view(context) as opened:
         yield opened.registry
-
-
-def url_of(store: ConfiguredStore) -> str:
-    """The store's URL as the store reads it; a path beside the config is made whole."""
-    return store.reveal() if store.path is None else f"sqlite://{store.path.absolute()}"
 
 
 def now() -> int:

@@ -32,6 +32,11 @@ class Store:
         return self._url.reveal()
 
     @property
+    def url(self) -> str:
+        """The whole URL as the store is opened by it, a path beside the config made whole. Raises SecretMissing."""
+        return self.reveal() if self.path is None else f"sqlite://{self.path.absolute()}"
+
+    @property
     def secret(self) -> Secret | None:
         """The URL as a secret where it holds a password."""
         return self._url if self._url.origin != "literal" or _password(self._url.reveal()) else None

@@ -152,8 +152,7 @@ class Up:
                 f"the store in {self._config} is memory://, in which `authz up` cannot put its key.",
                 "Set `store: sqlite:authz.db` there.",
             )
-        path = loaded.store.path
-        view = open_view(loaded.store.reveal() if path is None else f"sqlite://{path.absolute()}")
+        view = open_view(loaded.store.url)
         try:
             return demo_key.renew(view.registry, time.time_ns() // 1_000_000)
         finally:

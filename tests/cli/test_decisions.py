@@ -57,7 +57,7 @@ def refused(config: Path) -> None:
     """Three refusals, as the service writes them down."""
 
     async def write() -> None:
-        store = open_store(f"sqlite://{load(config).store.path}")
+        store = open_store(load(config).store.url)
         await store.start()
         store.denials.record(denial("r-1", ago=3 * 3_600_000))
         store.denials.record(denial("r-2", user="bob"))

@@ -43,7 +43,7 @@ def spend(config: Path) -> Spend:
     async def reserve(name: str, partition: Partition, amount: int) -> None:
         loaded = load(config)
         now = wall_clock()
-        store = open_store(f"sqlite://{loaded.store.path}", clock=lambda: now)
+        store = open_store(loaded.store.url, clock=lambda: now)
         await store.start()
         policy = policy_of(name, loaded.config.limits[name])
         hold = hold_of(policy, partition, policy.quota.amount, needed=amount, now=now)
@@ -92,7 +92,7 @@ def test_cost_is_written_and_shown_in_the_currency(authz: Authz) -> None:
 
 def test_the_store_holds_what_the_service_reads(authz: Authz, config: Path) -> None:
     authz("limits", "override", "user-cost", "--model", "llama3", "--user", "alice", "2.5")
-    view = open_view(f"sqlite://{load(config).store.path}")
+    view = open_view(load(config).store.url)
     (adjustment,) = view.registry.adjustments()
     assert adjustment.partition == (("user", "alice"), ("model", "llama3"))
     assert adjustment.override == 2_500_000_000 == 5 * NANO // 2

@@ -56,7 +56,7 @@ def test_a_team_that_does_not_exist_is_pointed_out(authz: Authz) -> None:
 def test_limits_follow_the_configs_calendar(authz: Authz, config: Path) -> None:
     config.write_text("timezone: Europe/Helsinki\nweek_start: sunday\n" + config.read_text())
     authz("users", "add", "alice", "--limit", "tokens=5/week")
-    view = open_view(f"sqlite://{load(config).store.path}")
+    view = open_view(load(config).store.url)
     window = view.registry.users()[0].quotas[0].window
     assert (window.timezone, window.week_start) == ("Europe/Helsinki", 6)
 
