@@ -33,7 +33,7 @@ class Store:
 
     @property
     def url(self) -> str:
-        """The whole URL as the store is opened by it, a path beside the config made whole. Raises SecretMissing."""
+        """The whole URL by which the store is opened, any path made absolute. Raises SecretMissing."""
         return self.reveal() if self.path is None else f"sqlite://{self.path.absolute()}"
 
     @property
