@@ -184,6 +184,8 @@ def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
         changed.append("admin.listen")
     if str(old.store) != str(new.store):
         changed.append("store")
+    if _largest_body(old.config) != _largest_body(new.config):
+        changed.append("gateways.*.max_body")
     return changed
 
 
