@@ -46,7 +46,7 @@ BODY = json.dumps(
 CONFIG = f"""
 gateways:
   ngx: {{kind: nginx, token: {TOKEN}}}
-  edge: {{kind: envoy, token: {TOKEN}}}
+  edge: {{kind: envoy, token: {TOKEN}-grpc}}
 authenticators:
   keys: {{type: api_key}}
   sso: {{type: jwt, issuers: [i], audiences: [a], algorithms: [HS256], sign_key: {base64.b64encode(SIGN_KEY).decode()}, subject: {{models: models}}}}
@@ -145,7 +145,7 @@ def grpc_load(port: int, credential: str, scratch: Path) -> Callable[[], float]:
     body = scratch / f"check-{port}-{len(list(scratch.iterdir()))}.bin"
     body.write_bytes(b"\0" + struct.pack(">I", len(message)) + message)
     argv = ["h2load", f"-c{CONNECTIONS}", "-m8", f"-D{SECONDS}", "-d", str(body), "-H", "content-type: application/grpc",
-            "-H", "te: trailers", "-H", f"x-authz-gateway-token: {TOKEN}", f"http://127.0.0.1:{port}{METHOD}"]  # fmt: skip
+            "-H", "te: trailers", "-H", f"x-authz-gateway-token: {TOKEN}-grpc", f"http://127.0.0.1:{port}{METHOD}"]  # fmt: skip
 
     def load() -> float:
         out = run(argv)
