@@ -8,12 +8,13 @@ import msgspec
 from authz.store.floods import Row
 from authz.store.records import Denial
 from authz.store.sqlite.database import Database
+from authz.store.sqlite.reading import reader
 
 ROWS_KEPT = 100_000
 KEPT_MS = 30 * 86_400_000
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Denial).decode
+_decode = reader(Denial)
 
 
 class SqliteDenialLog:

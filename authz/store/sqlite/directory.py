@@ -4,21 +4,20 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Literal
 
-import msgspec
-
 from authz.store.records import Adjustment, Key, Model, Team, User
 from authz.store.sqlite.database import Database
+from authz.store.sqlite.reading import reader
 
 Partition = tuple[tuple[str, str], ...]
 Adjustments = Mapping[Partition, Sequence[Adjustment]]
 
 NOTES_KEPT = 100_000  # older notes of changes are dropped; who is further behind loads everything
 
-_key = msgspec.json.Decoder(Key).decode
-_user = msgspec.json.Decoder(User).decode
-_team = msgspec.json.Decoder(Team).decode
-_model = msgspec.json.Decoder(Model).decode
-_adjustment = msgspec.json.Decoder(Adjustment).decode
+_key = reader(Key)
+_user = reader(User)
+_team = reader(Team)
+_model = reader(Model)
+_adjustment = reader(Adjustment)
 
 
 class MirrorDirectory:

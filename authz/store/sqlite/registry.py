@@ -11,10 +11,12 @@ from authz.store.levels import standings
 from authz.store.protocols import Clock, Duplicate, InUse, NotFound
 from authz.store.records import Adjustment, Key, Model, Team, User
 from authz.store.sqlite.database import Database
+from authz.store.sqlite.reading import reader
 
 Record = TypeVar("Record", Key, User, Team, Model, Adjustment)
 
 encode = msgspec.json.Encoder().encode
+_key = reader(Key)
 
 
 class SqliteRegistry:
@@ -85,7 +87,7 @@ class SqliteRegistry:
             f"SELECT body, at FROM keys LEFT JOIN key_use USING (id) WHERE {where} ORDER BY keys.rowid",  # noqa: S608
             arguments,
         )
-        return [_with_use(msgspec.json.decode(body, type=Key), at) for body, at in rows]
+        return [_with_use(_key(body), at) for body, at in rows]
 
     # -- users -------------------------------------------------------------------------------------
 
@@ -106,7 +108,7 @@ class SqliteRegistry:
         with self._database.change() as connection:
             _delete(connection, "user", name)
             for (body,) in connection.execute("SELECT body FROM keys WHERE user = ?", (name,)).fetchall():
-                key = msgspec.json.decode(body, type=Key)
+                key = _key(body)
                 if key.revoked_at is None:
                     revoked = encode(replace(key, revoked_at=now))
                     connection.execute("UPDATE keys SET body = ? WHERE id = ?", (revoked, key.id))
@@ -201,7 +203,8 @@ class SqliteRegistry:
 
     def _all(self, table: str, type: type[Record], order: str = "name") -> list[Record]:
         rows = self._database.read(f"SELECT body FROM {table} ORDER BY {order}")  # noqa: S608
-        return [msgspec.json.decode(body, type=type) for (body,) in rows]
+        read = reader(type)
+        return [read(body) for (body,) in rows]
 
 
 def _with_use(key: Key, at: int | None) -> Key:

@@ -3,7 +3,11 @@
 import fcntl
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import msgspec
 
 from authz.store import ops
 from authz.store.counting import State
@@ -32,14 +36,11 @@ def open_sqlite(path: Path, clock: Clock, *, most_counters: int = 1_000_000) -> 
     lock = journal = None
     try:
         lock = _lock(path)
-        _tell_power_cut(writer)
-        cold = connect(path)
-        opened.append(cold)
+        cold, records, reader, log_reader = (_also(path, opened) for _ in range(4))
+        mirror = MirrorDirectory(reader)
         engine = Engine(cold=lambda key: _find(cold, key), most_counters=most_counters)
         journal = _recover(path, writer, engine)
-        records, reader, log_reader = connect(path), connect(path), connect(path)
-        opened += [records, reader, log_reader]
-        mirror = MirrorDirectory(reader)
+        _tell_power_cut(writer)
         writer_journal = journal
         engine.journal = lambda op: writer_journal.append(ops.encode(op))
     except BaseException:
@@ -93,23 +94,42 @@ def _lock(path: Path) -> int:
     return file
 
 
+def _also(path: Path, opened: list[Database]) -> Database:
+    opened.append(connect(path))
+    return opened[-1]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What is whole by every checksum may still be of a shape that we do not know."""
+    try:
+        yield
+    except (msgspec.MsgspecError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise StoreUnusable(
+            f"{path} holds counters that this authz cannot read: {error}. "
+            "A newer authz wrote them, or they are damaged: upgrade authz, or restore a backup"
+        ) from error
+
+
 def _recover(path: Path, writer: Database, engine: Engine) -> Journal:
     """Counters as they were committed, then every later change from the journal, then all of it committed."""
     rows = writer.read("SELECT key, state FROM counters LIMIT ?", (LOADED_AT_START + 1,))
     engine.has_cold = len(rows) > LOADED_AT_START
     reservations = writer.read("SELECT id, body FROM reservations")
-    engine.restore(
-        {key: decode_state(state) for key, state in rows[:LOADED_AT_START]},
-        {name: decode(body) for name, body in reservations},
-    )
+    with _readable(path):
+        engine.restore(
+            {key: decode_state(state) for key, state in rows[:LOADED_AT_START]},
+            {name: decode(body) for name, body in reservations},
+        )
     committed = writer.one("SELECT value FROM meta WHERE name = 'generation'")
     journal = Journal(path, writer.one("SELECT value FROM meta WHERE name = 'identity'"), committed)
     try:
         engine.keep_changes = True
         count = 0
-        for payload in journal.recover():
-            engine.apply(ops.decode(payload))
-            count += 1
+        with _readable(path):
+            for payload in journal.recover():
+                engine.apply(ops.decode(payload))
+                count += 1
         newest = journal.newest
         commit(writer, Batch(newest, *engine.take_changes(), {}, ()))
         journal.begin(newest)
