@@ -6,8 +6,8 @@ from urllib.parse import unquote
 import pytest
 
 from authz.authenticate.claims import claim, first_identifier, is_name, names, spell, words
-from authz.header_text import header_value
 from authz.authenticate.strict_json import Malformed, read_object
+from authz.header_text import header_value
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def _tokens() -> dict[str, str]:
         return jwt.encode({k: v for k, v in claims.items() if v is not None}, key, algorithm="HS256")
 
     good = signed()
-    head, body, _ = good.split(".")
+    _, body, _ = good.split(".")
     none = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').rstrip(b"=").decode()
     return {
         "jwt": good,
