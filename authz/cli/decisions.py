@@ -103,14 +103,15 @@ def explain(denial: Denial) -> list[str]:
 def _limit_line(figures: Mapping[str, Any]) -> str:
     unit = str(figures["unit"])
     quota, needed, left = (figure(int(figures[name]), unit) for name in ("quota", "needed", "remaining"))
-    window = f" per {figures['window']}" if figures["window"] else " at once"
+    how_often = f"{unit} per {figures['window']}" if figures["window"] else "requests at once"
     whose = f" for {figures['partition']}" if figures["partition"] else " for all together"
     shadow = " (a trial that never refuses)" if figures["shadow"] else ""
     verdict = "too little was left" if figures["exhausted"] else "enough was left"
-    wait = values.spell_wait(float(figures["reset_after"]))
+    seconds = float(figures["reset_after"])
+    free = f" All of it is free again after {values.spell_wait(seconds)}." if seconds > 0 else ""
     return (
-        f"{figures['policy']}: {quota} {unit}{window}{whose}{shadow}. "
-        f"Needed {needed}, left {left}: {verdict}. All of it is free again after {wait}."
+        f"{figures['policy']}: {quota} {how_often}{whose}{shadow}. "
+        f"Needed {needed}, left {left}: {verdict}.{free}"
     )
 
 

@@ -28,7 +28,7 @@ adjustments = App(name="adjustments", help="The overrides and grants that were g
 app.command(adjustments)
 
 _LIMIT_COLUMNS = ("name", "unit", "quota", "window", "counted_by", "overrides", "mode", "counters")
-_LEVEL_COLUMNS = ("for", "quota", "left", "held", "free_after")
+_LEVEL_COLUMNS = ("for", "quota", "left", "held", "reset_after")
 
 _Team = Annotated[str | None, Parameter(name="--team", help="For this team.")]
 _User = Annotated[str | None, Parameter(name="--user", help="For this user.")]
@@ -305,7 +305,7 @@ def _levels(
             "quota": figure(hold.quota, unit),
             "left": figure(level.remaining, unit),
             "held": figure(level.held, unit),
-            "free_after": round(level.reset_ms / 1000, 3),
+            "reset_after": round(level.reset_ms / 1000, 3),
         }
         rows.append((share, str(partition), row))
     return [row for _, _, row in sorted(rows, key=lambda each: each[:2])]

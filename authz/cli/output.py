@@ -7,8 +7,8 @@ Text from strangers (paths, user names) is stripped of control characters, so th
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TextIO
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -122,38 +122,47 @@ def _show_table(rows: Sequence[Row], columns: Sequence[str], none: str, spare: S
     if not rows:
         console.print(Text(none, style="dim"))
         return
-    told = [column for column in columns if any(row.get(column) not in (None, "", {}) for row in rows)]
-    for column in spare:
-        if sum(_least_width(rows, each) + _GAP for each in told) - _GAP <= console.width:
+    told = {
+        column: _Column(column, rows)
+        for column in columns
+        if any(row.get(column) not in (None, "", {}) for row in rows)
+    }
+    for name in spare:
+        if _left_over(told.values(), console.width) >= 0:
             break
-        told = [other for other in told if other != column]
+        told.pop(name, None)
+    left = max(0, _left_over(told.values(), console.width))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in told:
-        numeric = all(_is_number(row.get(column)) for row in rows)
-        wraps = _wraps(rows, column)
-        table.add_column(_title(column), justify="right" if numeric else "left", no_wrap=not wraps)
-    for row in rows:
-        table.add_row(*(_styled(_short(_cell(row, column))) for column in told))
+    for column in told.values():
+        more = min(column.most - column.least, left)
+        left -= more
+        side: Literal["left", "right"] = "right" if column.numeric else "left"
+        table.add_column(column.title, justify=side, width=column.least + more, overflow="fold")
+    for cells in zip(*(column.cells for column in told.values()), strict=True):
+        table.add_row(*map(_styled, cells))
     console.print(table)
 
 
-def _is_number(value: Value) -> bool:
-    return isinstance(value, int | float | None) and not isinstance(value, bool)
+class _Column:
+    """A column's cells, and how wide it must and may be. Lists and sentences may take several lines."""
+
+    def __init__(self, name: str, rows: Sequence[Row]) -> None:
+        values = [row.get(name) for row in rows]
+        self.title = _title(name)
+        self.cells = [_short(_cell(row, name)) for row in rows]
+        self.numeric = all(
+            isinstance(value, int | float | None) and not isinstance(value, bool) for value in values
+        )
+        texts = [self.title, *self.cells]
+        self.most = max(map(cell_len, texts))
+        wraps = any(
+            " " in value if isinstance(value, str) else isinstance(value, list | Mapping) for value in values
+        )
+        self.least = max(cell_len(word) for text in texts for word in text.split()) if wraps else self.most
 
 
-def _wraps(rows: Sequence[Row], column: str) -> bool:
-    """Lists and sentences may take several lines, single words not."""
-    values = [row.get(column) for row in rows]
-    return any(
-        isinstance(value, list | Mapping) or (isinstance(value, str) and " " in value) for value in values
-    )
-
-
-def _least_width(rows: Sequence[Row], column: str) -> int:
-    texts = [_title(column), *(_short(_cell(row, column)) for row in rows)]
-    if _wraps(rows, column):
-        texts = [word for text in texts for word in text.split()]
-    return max(cell_len(text) for text in texts)
+def _left_over(columns: Collection[_Column], width: int) -> int:
+    return width - sum(column.least for column in columns) - _GAP * (len(columns) - 1)
 
 
 def _short(text: str) -> str:

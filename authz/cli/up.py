@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -68,6 +69,8 @@ async def _run(asked: Asked) -> int:
                     print(f"admin: {running.admin}")
                     print(f"key: {running.key}")
                     print(f"config: {running.config}", flush=True)
+                    if sys.stderr.isatty():
+                        output.note("Ctrl-C stops everything.")
                     await told
             finally:
                 starting.cancel()

@@ -126,11 +126,12 @@ def test_a_flood_a_stranger_and_no_route() -> None:
     ("change", "words"),
     [
         ({"unit": "cost", "quota": 5_000_000_000, "needed": 10_000_000, "remaining": 0}, "5.0 cost per"),
-        ({"unit": "concurrency", "window": ""}, "60 concurrency at once"),
+        ({"unit": "concurrency", "window": ""}, "60 requests at once"),
         ({"partition": ""}, "for all together"),
         ({"exhausted": False}, "enough was left"),
         ({"shadow": True}, "a trial that never refuses"),
         ({"reset_after": 12_000.0}, "after 3h 20m"),
+        ({"reset_after": 0.0}, "too little was left."),
     ],
 )
 def test_a_limits_figures_in_words(change: dict[str, str | int | float | bool], words: str) -> None:
