@@ -1,6 +1,7 @@
 """`authz up` as a process of its own, before a model server that tells what reached it."""
 
 import os
+import random
 import signal
 import time
 import uuid
@@ -117,6 +118,13 @@ class Stack:
         os.kill(seen.pid, signal.SIGKILL)
         wait_for(f"the end of {name}", lambda: not seen.lives, seconds=2, every=0.001)
         return time.monotonic()
+
+    def kill_twice(self, name: str) -> float:
+        """The second time while the next one comes into being: it imports, opens the store, or serves already."""
+        self.kill(name)
+        self.child(name)
+        time.sleep(random.uniform(0, 0.7))
+        return self.kill(name)
 
     def left(self) -> list[Seen]:
         """Processes of this stack that live."""

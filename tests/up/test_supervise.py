@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,7 @@ class World:
         self.now += seconds
         await self.awake.wait()
 
-    def supervisor(self) -> Supervisor:
+    def supervisor(self, *, listens: Callable[[int], bool] | None = None) -> Supervisor:
         return Supervisor(
             self.command,
             start=self.start,
@@ -66,6 +66,7 @@ class World:
             clock=lambda: self.now,
             sleep=self.sleep,
             backoff=Backoff(shortest=0.1, longest=2.0, steady=30.0),
+            listens=listens,
         )
 
 
@@ -102,6 +103,18 @@ async def test_a_child_that_ran_long_enough_has_a_clean_slate(world: World) -> N
         world.children[-1].end(1)
     await turn()
     assert world.slept == [0.1, 0.2, 0.4, 0.1, 0.2]
+    await supervisor.stop(1)
+    await running
+
+
+async def test_a_child_that_came_to_listen_has_a_clean_slate(world: World) -> None:
+    supervisor = world.supervisor(listens=lambda pid: pid % 3 == 0)
+    running = asyncio.create_task(supervisor.run())
+    for _ in range(7):
+        await turn()
+        world.children[-1].end(-signal.SIGKILL)
+    await turn()
+    assert world.slept == [0.1, 0.2, 0.1, 0.2, 0.4, 0.1, 0.2]
     await supervisor.stop(1)
     await running
 
