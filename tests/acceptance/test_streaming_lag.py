@@ -5,9 +5,11 @@ with authz, and the same binary without.
 """
 
 import asyncio
+import gc
 import json
 import ssl
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -21,6 +23,8 @@ ROUNDS = 10
 CHUNKS = 40  # of text; one more ends the answer
 INTERVAL_MS = 8
 MOST_ADDED_MS = 5.0  # at the 99th percentile
+QUIET_MS = 5.0  # where that of the gateway alone is higher, the machine was busy: measured again
+ATTEMPTS = 4
 
 
 @pytest.fixture
@@ -33,21 +37,40 @@ async def test_chunks_come_as_soon_as_without_authz(
     way: Way, without: RealGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = way.lab.key().key
+    for _ in range(ATTEMPTS):
+        with without_collector():
+            through, plain = await _measure((way.port, without.around.https), way.lab.tls, key)
+        added = percentile(through, 99) - percentile(plain, 99)
+        with capsys.disabled():
+            print(
+                f"\n{way.name}: with authz {_spell(through)}; without {_spell(plain)}; p99 grows by {added:.2f} ms"
+            )
+        if percentile(plain, 99) < QUIET_MS:
+            break
+    assert added < MOST_ADDED_MS
+
+
+async def _measure(ports: tuple[int, int], tls: ssl.SSLContext, key: str) -> tuple[list[float], list[float]]:
+    """The lags of all chunks through each of the two ports."""
     lags: tuple[list[float], list[float]] = ([], [])
-    ports = (way.port, without.around.https)
     for turn in range(ROUNDS):
         order = (0, 1) if turn % 2 else (1, 0)
-        streams = await asyncio.gather(*(_lags(ports[side], way.lab.tls, key) for side in order))
+        streams = await asyncio.gather(*(_lags(ports[side], tls, key) for side in order))
         for side, measured in zip(order, streams, strict=True):
             assert len(measured) == CHUNKS + 1
             lags[side].extend(measured)
-    through, plain = lags
-    added = percentile(through, 99) - percentile(plain, 99)
-    with capsys.disabled():
-        print(
-            f"\n{way.name}: with authz {_spell(through)}; without {_spell(plain)}; p99 grows by {added:.2f} ms"
-        )
-    assert added < MOST_ADDED_MS
+    return lags
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """A full collection of everything that pytest holds would take longer than what is measured."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def _lags(port: int, tls: ssl.SSLContext, key: str) -> list[float]:
