@@ -66,7 +66,7 @@ def test_sixty_and_what_comes_back_meanwhile(way: Way) -> None:
 
     def level() -> float | None:
         rows = service.run("limits", "show", "key-rpm")["levels"]
-        return next((float(row["free_after"]) for row in rows if row["for"] == {"key": minted.id}), None)
+        return next((float(row["reset_after"]) for row in rows if row["for"] == {"key": minted.id}), None)
 
     eventually(lambda: (free := level()) is not None and abs(free - owed(time.monotonic())) < 2, seconds=8)
 
