@@ -38,19 +38,13 @@ def load_config(path: Path) -> Loaded:
     return load(path, compile_condition=compile_condition)
 
 
-def store_url(loaded: Loaded) -> str:
-    """The store's URL with a file's path made absolute. May hold a password."""
-    path = loaded.store.path
-    return f"sqlite://{path.absolute()}" if path is not None else loaded.store.reveal()
-
-
 class App:
     """One running authz."""
 
     def __init__(self, path: Path, loaded: Loaded) -> None:
         self._path = path
         self._loaded = loaded
-        self._store = open_store(store_url(loaded))
+        self._store = open_store(loaded.store.url)
         self._authenticators = Authenticators(loaded.config, self._store.directory, wall_clock)
         rules = build_rules(loaded, self._authenticators, self._store.directory)
         self.metrics = Metrics(version=__version__, config=self._digest)

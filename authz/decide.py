@@ -224,7 +224,7 @@ class Decider:
 
 _UNBOUNDED = Refusal(
     Reason.BAD_PARAMETER,
-    "Send `max_tokens`: tokens are limited here, and this model has no maximum.",
+    "Tokens are limited here, and nothing bounds them: send `max_tokens` to a model's endpoint.",
     "max_tokens",
 )
 

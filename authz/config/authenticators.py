@@ -106,7 +106,7 @@ class SubjectClaims(Section):
     """The user's mail address."""
 
     teams: Claims | None = None
-    """The teams; the first that authz knows counts."""
+    """The teams, as text or a list; the first is the caller's team."""
 
     roles: Claims | None = None
     """The roles."""
@@ -128,7 +128,7 @@ class JwtAuthenticator(Section):
     """Accepted `iss`, compared as text. Left out: not looked at."""
 
     audiences: Some[Word] | None = None
-    """Accepted `aud`; one of them is enough. Left out: not looked at."""
+    """Accepted `aud`; one of them is enough. Left out: a token that has `aud` is refused (RFC 7519 4.1.3)."""
 
     algorithms: Some[AlgorithmName]
     """Accepted signature algorithms. The token's header never adds to them."""

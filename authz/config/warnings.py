@@ -72,6 +72,12 @@ def _shadowed_routes(config: Config) -> Iterator[Finding]:
                 break
 
 
+_LOOSE = {
+    "issuers": "any token that the provider's keys sign is accepted, whoever issued it",
+    "audiences": "a token that names one is refused, and one that names none is accepted, whatever it is for",
+}
+
+
 def _loose_tokens(config: Config) -> Iterator[Finding]:
     for name, entry in config.authenticators.items():
         if not isinstance(entry, JwtAuthenticator):
@@ -80,9 +86,7 @@ def _loose_tokens(config: Config) -> Iterator[Finding]:
         if entry.sign_key is None:
             for key, said in (("issuers", entry.issuers), ("audiences", entry.audiences)):
                 if said is None:
-                    message = (
-                        f"without `{key}` any token that the provider signs is accepted, whatever it is for"
-                    )
+                    message = f"without `{key}` {_LOOSE[key]}"
                     yield Finding(path, message, on="key")
         for key, url in (("discovery", entry.discovery), ("jwks_url", entry.jwks_url)):
             if url is not None and url.startswith("http:"):

@@ -142,7 +142,7 @@ def _limit(policy: Policy, partition: Partition, hold: Hold) -> Limit:
         policy=policy.name,
         unit=policy.quota.unit.value,
         partition=spell(partition),
-        quota=hold.quota,
+        quota=hold.rate if hold.kind is Kind.GCRA else hold.quota,  # what a window holds, not the burst
         window=str(policy.quota.window),
         window_seconds=seconds,
         needed=hold.amount,

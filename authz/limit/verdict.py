@@ -53,7 +53,7 @@ def _text(each: Planned, level: Level, request_id: str) -> str:
     unit, quota = each.policy.quota.unit, each.policy.quota
     figures = (
         f"needed {amount_text(each.hold.amount, unit)}, left {amount_text(level.remaining, unit)} "
-        f"of {amount_text(each.hold.quota, unit)} {unit}"
+        f"of {amount_text(each.limit.quota, unit)} {unit}"
     )
     if each.hold.amount > each.hold.quota:
         return (

@@ -35,7 +35,7 @@ def open_view(url: str, *, clock: Clock = wall_clock) -> Store:
     if url.partition("://")[0] == "memory":
         raise StoreUnusable(
             "memory:// lives inside the service, where a command cannot reach it; "
-            "use --server, or a store on disk such as sqlite:///var/lib/authz/authz.db"
+            "use a store on disk such as sqlite:///var/lib/authz/authz.db"
         )
     return ViewStore(_path(url), clock)
 

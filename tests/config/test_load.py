@@ -228,8 +228,8 @@ def test_warnings_are_located() -> None:
     assert [str(warning) for warning in warnings] == [
         "f:4:30: a token of less than 16 characters; make one with `openssl rand -hex 32`",
         "f:4:44: `tls` has no effect without `listen: {https: ...}`",
-        "f:6:3: without `audiences` any token that the provider signs is accepted, whatever it is for",
-        "f:6:3: without `issuers` any token that the provider signs is accepted, whatever it is for",
+        "f:6:3: without `audiences` a token that names one is refused, and one that names none is accepted, whatever it is for",
+        "f:6:3: without `issuers` any token that the provider's keys sign is accepted, whoever issued it",
         "f:6:51: over plain http anybody on the way can replace the signing keys",
         "f:7:17: no backend serves `b`",
         "f:10:42: `a` is served by `one`, which comes first",
