@@ -83,12 +83,11 @@ class Clerk:
 
     def lost(self) -> list[str]:
         """What was acknowledged and is not in the store."""
+        kept, revoked = self.kept.copy(), self.revoked.copy()  # before the look: more comes all the time
         found = {key.id: key for key in self._registry.keys(user="clerk")}
-        lost = [f"key {minted.id}" for minted in self.kept.copy() if _state(found, minted) != "in force"]
+        lost = [f"key {minted.id}" for minted in kept if _state(found, minted) != "in force"]
         return lost + [
-            f"revocation of {minted.id}"
-            for minted in self.revoked.copy()
-            if _state(found, minted) != "revoked"
+            f"revocation of {minted.id}" for minted in revoked if _state(found, minted) != "revoked"
         ]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from authz.authenticate.key_format import MintedKey
 from tests.reliability.clerk import Clerk, new_key
 from tests.reliability.load import NUMBER, Client, Load
+from tests.reliability.processes import wait_for
 from tests.reliability.stack import Stack
 from tests.support.model import DemoModel, Received
 from tests.support.raw_http import RawResponse, exchange, request_bytes
@@ -107,7 +108,16 @@ class Drill:
             way.resume()
 
     def conclude(self) -> None:
-        """The claim about time, over all rounds."""
+        """The claims over all rounds: how long, and that only what ran in a moment of death still holds a slot."""
+        for way in self._ways:
+            way.pause()
+        wait_for(
+            "no more slots of a key than deaths",
+            lambda: max(self.stack.running().values(), default=0) <= self.stack.deaths,
+            seconds=3,
+            every=0.2,
+        )
+        self.findings.figures["slots held by what died"] = sum(self.stack.running().values())
         assert max(outage.ours for outage in self.findings.outages) <= SERVING_WITHIN, self.findings
 
     def ask(self, key: str) -> RawResponse:

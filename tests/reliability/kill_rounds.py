@@ -41,6 +41,7 @@ def _end_and_start(drill: Drill, number: signal.Signals) -> float:
     old_key = stack.key
     begun = time.monotonic()
     os.kill(stack.up.pid, number)
+    stack.deaths += 1
     wait_for(
         f"the end of all after {number.name}",
         lambda: not any(seen.lives for seen in running) and all(map(_is_free, stack.ports)),

@@ -9,7 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from authz.gateway.first_config import Wanted, keep
+from authz.store.levels import Standing
 from authz.store.open import open_registry
 from authz.store.protocols import Registry
 from tests.reliability.processes import Seen, children, marked, wait_for
@@ -44,6 +47,7 @@ class Stack:
         self.gateway, self.http, self.grpc, self.admin = free_port(), free_port(), free_port(), free_port()
         self.mark = uuid.uuid4().hex
         self.key = ""  # that `up` printed last
+        self.deaths = 0  # so far, each in the middle of requests
         self.process: Process | None = None
         self._options = options
         ports = {"decisions.http": self.http, "decisions.grpc": self.grpc, "admin.listen": self.admin}
@@ -92,6 +96,13 @@ class Stack:
         """The records, as a command beside the service has them."""
         return open_registry(f"sqlite://{self.directory / 'authz.db'}")
 
+    def running(self) -> dict[str, int]:
+        """By counter of concurrency: how many requests hold a slot, as the service committed it last."""
+        levels = self.registry.counter_levels("key-concurrency|")
+        return {
+            key: len(msgspec.msgpack.decode(level, type=Standing).running) for key, level in levels.items()
+        }
+
     @property
     def token(self) -> str:
         """With which its Envoy proves itself."""
@@ -116,6 +127,7 @@ class Stack:
         """SIGKILL to a child. The moment at which it was gone."""
         seen = self.child(name)
         os.kill(seen.pid, signal.SIGKILL)
+        self.deaths += 1
         wait_for(f"the end of {name}", lambda: not seen.lives, seconds=2, every=0.001)
         return time.monotonic()
 
