@@ -133,23 +133,23 @@ class Decider:
         planned = plan(known.route.planners, spending, self._directory, self._clock())
         if is_unbounded(spending) and any(each.policy.quota.unit in OUTPUT_UNITS for each in planned):
             return self._refuse(known, _UNBOUNDED)
-        reservation = _reservation_id(request, target)
+        reservation = _reservation_id(request, target, known.route) if planned else None
         try:
             outcome = await self._reserve(reservation, request, planned, charge=charge)
         except StoreUnavailable:
             self._store_failed("reserve")
             if any(each.policy.on_store_failure != "allow" for each in planned):
                 return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
-            planned, outcome = [], Reserved(())
+            planned, reservation, outcome = [], None, Reserved(())
         if isinstance(outcome, Exhausted):
             return self._exhausted(known, planned, outcome)
         known.limits = states(planned, outcome)
-        return self._allow(known, known.route, subject, target, reservation if planned else None)
+        return self._allow(known, known.route, subject, target, reservation)
 
     async def _reserve(
-        self, reservation: str, request: Request, planned: Sequence[Planned], *, charge: bool
+        self, reservation: str | None, request: Request, planned: Sequence[Planned], *, charge: bool
     ) -> Reserved | Exhausted:
-        if not planned:
+        if reservation is None:  # no limit applies
             return Reserved(())
         holds = [each.hold for each in planned]
         if not charge:
@@ -267,7 +267,7 @@ def _too_long(seen: Peek, asked: Asked) -> Refusal | None:
     return Refusal(Reason.TOO_MANY_OUTPUT_TOKENS, text, "max_tokens")
 
 
-def _reservation_id(request: Request, target: Target) -> str:
+def _reservation_id(request: Request, target: Target, taken: Route) -> str:
     """The request's id, or for a gateway that overwrites it one that its own retry repeats (invariant 8).
 
     Credential and content are part of it, so an id that a client managed to fix never joins two requests.
@@ -277,7 +277,7 @@ def _reservation_id(request: Request, target: Target) -> str:
     content = hashlib.blake2b(digest_size=16)
     for part in (request.gateway.name, request.request_id, target.method, request.target):
         content.update(part.encode() + b"\0")
-    for name in upstream.CREDENTIAL_HEADERS:
+    for name in taken.remove:  # every header that may hold a credential
         content.update(request.headers.get(name, "").encode("latin-1") + b"\0")
     content.update(request.headers.get("cookie", "").encode("latin-1") + b"\0")
     content.update(request.body)

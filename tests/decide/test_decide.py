@@ -229,6 +229,14 @@ def test_attack_95_a_gateways_own_retry_is_charged_once(lab: Lab) -> None:
     assert dict(allowed(lab.decide(other)).client)["x-ratelimit-remaining-requests"] == "1"
 
 
+def test_attack_95_a_retry_has_the_same_credential_wherever_it_is_sent() -> None:
+    lab = Lab(CONFIG.replace("{type: api_key}", "{type: api_key, headers: [x-team-key]}"))
+    ours = Gateway(name="edge", kind=GatewayKind.ENVOY, proven=True, request_id_is_ours=True)
+    for _ in range(2):
+        request = lab.request(headers={"x-team-key": lab.key().key}, gateway=ours, request_id="same")
+        assert dict(allowed(lab.decide(request)).client)["x-ratelimit-remaining-requests"] == "2"
+
+
 def test_attack_106_an_id_that_a_client_may_choose_never_dedupes(lab: Lab) -> None:
     key = lab.key()
     for left in ("2", "1", "0"):
