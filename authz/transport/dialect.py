@@ -10,7 +10,7 @@ from authz.refusal import Refusal
 from authz.request import BodyState, Gateway, GatewayKind, Request
 from authz.transport.address import client_address
 from authz.transport.headers import Fields, encode
-from authz.transport.request_id import is_request_id
+from authz.transport.request_id import request_id_of
 
 RawHeaders = list[tuple[bytes, bytes]]
 Certificate = Callable[[Fields], str | None]
@@ -62,7 +62,7 @@ def request_of(
     plumbing = fields.gateway
     return Request(
         gateway=gateway,
-        request_id=_request_id(call),
+        request_id=request_id_of(gateway, fields, call.request_id),
         method=method,
         target=target,
         host=host,
@@ -74,15 +74,6 @@ def request_of(
         ip=client_address(plumbing.get("x-forwarded-for", "")) if gateway.proven else None,
         certificate=certificate(fields) if gateway.proven else None,
     )
-
-
-def _request_id(call: Call) -> str:
-    """The gateway's own id where it vouches for it; a client's is never used (attack 106)."""
-    if call.gateway.request_id_is_ours and "x-request-id" not in call.fields.doubled:
-        theirs = call.fields.gateway.get("x-request-id", "")
-        if is_request_id(theirs):
-            return theirs
-    return call.request_id
 
 
 def rewritten(request: Request, query: str) -> str:

@@ -3,6 +3,9 @@
 import os
 import re
 
+from authz.request import Gateway
+from authz.transport.headers import Fields
+
 _ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTH = 22
 _POOL = 4096  # random bytes fetched at a time: one system call for about 180 ids
@@ -31,6 +34,15 @@ class RequestIds:
             start, end = 0, _LENGTH
         self._at = end
         return f"req_{self._pool[start:end]}"
+
+
+def request_id_of(gateway: Gateway, fields: Fields, ours: str) -> str:
+    """The gateway's own id where it vouches for it; a client's is never used (attack 106)."""
+    if gateway.request_id_is_ours and "x-request-id" not in fields.doubled:
+        theirs = fields.gateway.get("x-request-id", "")
+        if is_request_id(theirs):
+            return theirs
+    return ours
 
 
 def is_request_id(text: str) -> bool:
