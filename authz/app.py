@@ -17,6 +17,7 @@ from authz.config.model import Config
 from authz.config.problem import ConfigErrors
 from authz.config.watch import ConfigWatcher
 from authz.decide import Decider
+from authz.request import MAX_BODY
 from authz.ruleset import Authenticators, NotInThisVersion, build_rules
 from authz.service import Service
 from authz.store.open import open_store, wall_clock
@@ -65,7 +66,6 @@ class App:
         self._check = ExtAuthz(desk, gateways, max_body=largest)
         self._log = AccessLog(service, gateways)
         self._admin = AdminApp(_access(loaded.config), self.health, self.metrics.render, CONTENT_TYPE)
-        self._largest = largest
         self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
         self._retiring: set[asyncio.Task[None]] = set()
         self._servers: list[HttpServer] = []
@@ -155,7 +155,7 @@ def _gateways(config: Config) -> GatewayRegistry:
 
 def _largest_body(config: Config) -> int:
     """The most that any gateway hands over, in bytes."""
-    return max((entry.max_body for entry in config.gateways.values()), default=4 << 20)
+    return max((entry.max_body for entry in config.gateways.values()), default=MAX_BODY)
 
 
 def _access(config: Config) -> AdminAccess:

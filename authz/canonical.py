@@ -14,7 +14,7 @@ from authz.refusal import Refusal
 from authz.request import Request
 
 LONGEST_TARGET = 8192
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # Backends exist that obey these, so the method judged here would not be the method executed.
 METHOD_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
@@ -25,6 +25,7 @@ _ESCAPE = re.compile(r"%(?:([0-9A-F]{2})|)")
 _QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]|^`{}\"<>\\-]|%[0-9A-Fa-f]{2})*", re.ASCII)
 _HOST = re.compile(r"((?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+|\[[0-9A-Fa-f:.]+\])(\.?)(?::(\d{1,5}))?", re.ASCII)
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_METHODS = frozenset(METHODS)
 _SEPARATORS = frozenset(b"/\\;%?#")
 
 
@@ -40,7 +41,7 @@ class Target(Struct, frozen=True):
 def read(request: Request) -> Target | Refusal:
     """The request's canonical target, or why it has none (attacks 1-19)."""
     method = request.method
-    if method not in METHODS:
+    if method not in _METHODS:
         return Refusal(
             Reason.BAD_METHOD,
             "The HTTP method is not accepted. Use one of " + ", ".join(sorted(METHODS)) + ".",

@@ -9,6 +9,9 @@ from enum import Enum
 
 from msgspec import Struct
 
+MAX_BODY = 4 << 20
+"""Bytes of a body that a gateway takes and hands over, where its entry does not say otherwise."""
+
 
 class GatewayKind(Enum):
     """The gateway dialects that we speak."""

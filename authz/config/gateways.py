@@ -10,7 +10,7 @@ from authz.config.base import Section, Wrong
 from authz.config.network import ListenAddress, Network, ServerName
 from authz.config.secret import Token
 from authz.config.words import FilePath, Some, Word
-from authz.request import GatewayKind
+from authz.request import MAX_BODY, GatewayKind
 
 
 class Listen(Section):
@@ -70,7 +70,7 @@ class GatewayEntry(Section):
     server_name: ServerName | None = None
     """Host name of the rendered gateway. Left out: any."""
 
-    max_body: Size = 4 << 20
+    max_body: Size = MAX_BODY
     """Largest request body in bytes that it takes and hands over; `4MiB` and `64k` are read too."""
 
     @classmethod

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
+from authz.canonical import METHODS
 from authz.config.base import Wrong, nearest, shorten, spell
 from authz.config.words import text_of
 
@@ -51,7 +52,6 @@ _HEADER_JSON = WithJsonSchema({"type": "string", "pattern": f"^{_FIELD_NAME}$"})
 Header = Annotated[str, PlainValidator(_header), _HEADER_JSON]
 UpstreamHeader = Annotated[str, PlainValidator(_upstream_header), _HEADER_JSON]
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()+,=:@{}*/-]*")
 _VARIABLE = re.compile(r"\{[a-z_][a-z0-9_]*\}")
 

@@ -209,7 +209,7 @@ class LimitEntry(Section):
         PlainValidator(_burst),
         WithJsonSchema({**_AMOUNT, "exclusiveMinimum": 0}),
         Field(validate_default=True),
-    ] = None  # type: ignore[assignment]
+    ] = None  # type: ignore[assignment]  # likewise
     """Most at one moment, with gcra. Left out: the quota."""
 
     partition_by: Annotated[

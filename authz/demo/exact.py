@@ -11,7 +11,7 @@ class ExactTargetProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, which also tells the target (bytes) in the scope."""
 
     def on_headers_complete(self) -> None:
-        self.scope[EXACT_TARGET] = self.url  # type: ignore[literal-required]
+        self.scope[EXACT_TARGET] = self.url  # type: ignore[literal-required]  # a key of our own in the scope
         super().on_headers_complete()
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from authz.request import MAX_BODY
+
 AUTH_TIMEOUT = 2.0
 """Seconds that a gateway waits for authz, everything included, before it answers 503."""
 
 STREAM_TIMEOUT = 86_400
 """Seconds that one response or WebSocket may last."""
-
-MAX_BODY = 4 << 20
-"""Bytes of request body that a gateway takes and hands over."""
 
 
 class UnusableSettings(ValueError):

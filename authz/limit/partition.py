@@ -79,7 +79,7 @@ def _named(kind: str, name: str) -> Reader:
     if kind == "claim":
         return lambda spending: _claim(spending, name)
     assert kind in ("header", "query", "cookie"), kind
-    slot_kind: Literal["header", "query", "cookie"] = kind  # type: ignore[assignment]
+    slot_kind: Literal["header", "query", "cookie"] = kind  # type: ignore[assignment]  # the assertion does not narrow a str
     slot = Slot(slot_kind, name)
 
     def read(spending: Spending) -> str:

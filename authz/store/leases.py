@@ -38,6 +38,3 @@ class Leases:
     def reset(self, now: int) -> int:
         """ms until all are free, if every request runs to its deadline; an upper bound."""
         return max(0, self._latest - now) if self._deadlines else 0
-
-    def deadlines(self) -> list[int]:
-        return list(self._deadlines.values())

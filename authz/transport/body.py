@@ -2,8 +2,6 @@
 
 from authz.request import BodyState
 
-MAX_BODY = 8 * 1024 * 1024  # bytes; a larger body is refused before the rest of it is read
-
 
 def body_state(
     received: int,

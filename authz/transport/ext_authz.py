@@ -19,14 +19,14 @@ from msgspec import Struct
 from authz.decision import Allow, Decision, Deny, Header
 from authz.reason import ANSWERS, Reason
 from authz.refusal import Refusal
-from authz.request import BodyState, Gateway, GatewayKind, Request
+from authz.request import MAX_BODY, BodyState, Gateway, GatewayKind, Request
 from authz.transport.address import grpc_peer, parse_address
-from authz.transport.body import MAX_BODY, body_state, is_partial_flag
+from authz.transport.body import body_state, is_partial_flag
 from authz.transport.certificate import from_escaped_pem
 from authz.transport.dialect import rewritten, to_remove
 from authz.transport.gateways import UNIDENTIFIED, GatewayRegistry
 from authz.transport.headers import GATEWAY_TOKEN, MOST_HEADERS, Fields, encode, mark_joined, read_fields
-from authz.transport.request_id import RequestIds, is_request_id
+from authz.transport.request_id import RequestIds, request_id_of
 from authz.transport.service import Desk
 
 SERVICE = "envoy.service.auth.v3.Authorization"
@@ -120,7 +120,7 @@ def read_check(
     source = attributes.source
     request = Request(
         gateway=gateway,
-        request_id=_request_id(fields, request_id) if gateway.request_id_is_ours else request_id,
+        request_id=request_id_of(gateway, fields, request_id),
         method=method,
         target=target,
         host=plumbing.get(":authority") or http.host,
@@ -171,12 +171,6 @@ def _state(
         cut = is_partial_flag(plumbing.get("x-envoy-auth-partial-body"))
         return BodyState.PARTIAL if cut else BodyState.WHOLE
     return state
-
-
-def _request_id(fields: Fields, otherwise: str) -> str:
-    """Envoy's own id, which its configuration puts in the place of any that a client sent."""
-    theirs = fields.gateway.get("x-request-id", "")
-    return theirs if "x-request-id" not in fields.doubled and is_request_id(theirs) else otherwise
 
 
 def _address(text: str) -> str | None:

@@ -40,10 +40,6 @@ class Health:
     def drain(self) -> None:
         self._stage = "draining"
 
-    @property
-    def draining(self) -> bool:
-        return self._stage == "draining"
-
     def readiness(self) -> Readiness:
         store = self._store()
         status = self._stage

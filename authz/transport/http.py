@@ -5,7 +5,7 @@ from collections.abc import Callable
 from authz.decision import Allow, Deny
 from authz.reason import Reason
 from authz.refusal import Refusal
-from authz.request import BodyState, Gateway, GatewayKind, Request
+from authz.request import MAX_BODY, BodyState, Gateway, GatewayKind, Request
 from authz.transport.asgi import (
     RAW_TARGET,
     Gone,
@@ -18,7 +18,6 @@ from authz.transport.asgi import (
     respond,
     respond_json,
 )
-from authz.transport.body import MAX_BODY
 from authz.transport.caddy import CADDY
 from authz.transport.dialect import Call, Dialect, RawHeaders, only, plain_deny, raw, request_of
 from authz.transport.envoy_http import ENVOY_HTTP
@@ -49,7 +48,10 @@ class HttpTransport:
     def __init__(
         self, desk: Desk, gateways: GatewayRegistry, health: Health, *, max_body: int = MAX_BODY
     ) -> None:
-        """`max_body` is in bytes. `gateways` may be replaced when the configuration changes."""
+        """A body above `max_body` bytes is refused before the rest of it is read.
+
+        `gateways` may be replaced when the configuration changes.
+        """
         self.gateways = gateways
         self._desk = desk
         self._health = health

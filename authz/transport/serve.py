@@ -66,7 +66,7 @@ async def start_http(app: App, listen: str) -> HttpServer:
         server_header=False,
         date_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=STOP_WITHIN,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=STOP_WITHIN,  # type: ignore[arg-type]  # annotated as int, passed to asyncio as it is
     )
     server = _Server(config)
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[bound]), name=f"http {address}")

@@ -84,7 +84,7 @@ class SqliteRegistry:
 
     def _keys(self, where: str, arguments: Sequence[Any]) -> list[Key]:
         rows = self._database.read(
-            f"SELECT body, at FROM keys LEFT JOIN key_use USING (id) WHERE {where} ORDER BY keys.rowid",  # noqa: S608
+            f"SELECT body, at FROM keys LEFT JOIN key_use USING (id) WHERE {where} ORDER BY keys.rowid",  # noqa: S608  (our own names)
             arguments,
         )
         return [_with_use(_key(body), at) for body, at in rows]
@@ -128,7 +128,7 @@ class SqliteRegistry:
         """Raises NotFound, and InUse while a key or user is of the team: alone they might be allowed more."""
         with self._database.change() as connection:
             members = sum(
-                connection.execute(f"SELECT count(*) FROM {table} WHERE team = ?", (name,)).fetchone()[0]  # noqa: S608
+                connection.execute(f"SELECT count(*) FROM {table} WHERE team = ?", (name,)).fetchone()[0]  # noqa: S608  (our own names)
                 for table in ("users", "keys")
             )
             if members and _exists(connection, "teams", name):
@@ -197,12 +197,12 @@ class SqliteRegistry:
         with self._database.change() as connection:
             if new and _exists(connection, f"{kind}s", name):
                 raise Duplicate(f"the {kind} {name!r} exists already")
-            connection.execute(f"INSERT OR REPLACE INTO {kind}s VALUES (?, ?)", (name, body))  # noqa: S608
+            connection.execute(f"INSERT OR REPLACE INTO {kind}s VALUES (?, ?)", (name, body))  # noqa: S608  (our own names)
             _note(connection, kind, name)
         self._changed()
 
     def _all(self, table: str, type: type[Record], order: str = "name") -> list[Record]:
-        rows = self._database.read(f"SELECT body FROM {table} ORDER BY {order}")  # noqa: S608
+        rows = self._database.read(f"SELECT body FROM {table} ORDER BY {order}")  # noqa: S608  (our own names)
         read = reader(type)
         return [read(body) for (body,) in rows]
 
@@ -212,7 +212,7 @@ def _with_use(key: Key, at: int | None) -> Key:
 
 
 def _exists(connection: sqlite3.Connection, table: str, name: str) -> bool:
-    return connection.execute(f"SELECT 1 FROM {table} WHERE name = ?", (name,)).fetchone() is not None  # noqa: S608
+    return connection.execute(f"SELECT 1 FROM {table} WHERE name = ?", (name,)).fetchone() is not None  # noqa: S608  (our own names)
 
 
 def _insert_user(connection: sqlite3.Connection, user: User) -> None:
@@ -221,7 +221,7 @@ def _insert_user(connection: sqlite3.Connection, user: User) -> None:
 
 
 def _delete(connection: sqlite3.Connection, kind: str, name: str) -> None:
-    gone = connection.execute(f"DELETE FROM {kind}s WHERE name = ?", (name,))  # noqa: S608
+    gone = connection.execute(f"DELETE FROM {kind}s WHERE name = ?", (name,))  # noqa: S608  (our own names)
     if gone.rowcount == 0:
         raise NotFound(f"there is no {kind} {name!r}")
     _note(connection, kind, name)
