@@ -96,7 +96,7 @@ def test_a_url_that_leads_nowhere(url: str, message: str) -> None:
 
 
 def test_a_command_cannot_reach_into_memory() -> None:
-    with pytest.raises(StoreUnusable, match="command cannot reach it; use --server"):
+    with pytest.raises(StoreUnusable, match="command cannot reach it; use a store on disk"):
         open_registry("memory://")
 
 
