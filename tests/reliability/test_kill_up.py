@@ -1,4 +1,4 @@
-"""The end of `authz up` under load: no orphan, and the next one takes up where it was."""
+"""kill -9 of `authz up` under load: no orphan, and the next one takes up where it was."""
 
 import signal
 from pathlib import Path
@@ -10,7 +10,3 @@ ROUNDS = 20
 
 def test_kill_up(tmp_path: Path) -> None:
     end_up(signal.SIGKILL, tmp_path, ROUNDS)
-
-
-def test_stop_up(tmp_path: Path) -> None:
-    end_up(signal.SIGTERM, tmp_path, 4)
