@@ -48,7 +48,9 @@ class App:
         self._store = open_store(loaded.store.url)
         self._authenticators = Authenticators(loaded.config, self._store.directory, wall_clock)
         rules = build_rules(loaded, self._authenticators, self._store.directory)
-        self.metrics = Metrics(version=__version__, config=self._digest)
+        self.metrics = Metrics(
+            version=__version__, config=self._digest, denials_dropped=lambda: self._store.dropped_denials
+        )
         self._decider = Decider(
             rules,
             self._store.directory,
@@ -148,6 +150,7 @@ def _gateways(config: Config) -> GatewayRegistry:
             token_digest=entry.token.digest if entry.token is not None else None,
             networks=tuple(entry.from_ or ()),
             request_id_is_ours=entry.request_id == "gateway",
+            stream_timeout_ms=entry.stream_timeout,
         )
         for name, entry in config.gateways.items()
     )

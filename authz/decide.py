@@ -16,20 +16,29 @@ from authz.authorize import Asked, authorize
 from authz.canonical import Target
 from authz.decision import Allow, Decision, Deny, Header, LimitState, StageName
 from authz.denial import deny
-from authz.limit.estimate import OUTPUT_UNITS, is_unbounded
+from authz.limit.estimate import is_unbounded
 from authz.limit.headers import rate_headers
 from authz.limit.plan import Planned, plan, states
 from authz.limit.spending import Spending
 from authz.limit.verdict import verdict
 from authz.listing import is_listing
 from authz.peek import NOTHING, Peek, peek
-from authz.quota import Unit
+from authz.quota import TOKEN_UNITS
 from authz.reason import Reason
 from authz.refusal import Refusal
-from authz.request import BodyState, Request
+from authz.request import BodyState, Gateway, Request
 from authz.route import Route
 from authz.rules import Rules
-from authz.store.protocols import Clock, Counters, Directory, Exhausted, Reserved, StoreUnavailable
+from authz.store.protocols import (
+    Clock,
+    Counters,
+    Directory,
+    Exhausted,
+    Hold,
+    Kind,
+    Reserved,
+    StoreUnavailable,
+)
 from authz.subject import Subject
 
 
@@ -131,7 +140,7 @@ class Decider:
             peek=seen,
         )
         planned = plan(known.route.planners, spending, self._directory, self._clock())
-        if is_unbounded(spending) and any(each.policy.quota.unit in OUTPUT_UNITS for each in planned):
+        if any(each.policy.quota.unit in TOKEN_UNITS for each in planned) and is_unbounded(spending):
             return self._refuse(known, _UNBOUNDED)
         reservation = _reservation_id(request, target, known.route) if planned else None
         try:
@@ -154,9 +163,7 @@ class Decider:
         holds = [each.hold for each in planned]
         if not charge:
             return await self._counters.peek(holds)
-        # Counted requests are never given back: with an id that nobody repeats there is nothing to remember.
-        lasting = request.gateway.request_id_is_ours or any(hold.unit is not Unit.REQUESTS for hold in holds)
-        ttl_ms = self.rules.reservation_ttl_ms if lasting else 0
+        ttl_ms = _remembered_ms(request.gateway, holds)
         return await self._counters.reserve(reservation, request.gateway.name, holds, ttl_ms)
 
     def _allow(
@@ -222,9 +229,24 @@ class Decider:
         )
 
 
+RETRY_MS = 5_000  # a gateway's own retry of a check comes within this
+LEASE_MARGIN_MS = 30_000  # a lease outlasts the stream that it is for
+
+
+def _remembered_ms(gateway: Gateway, holds: Sequence[Hold]) -> int:
+    """How long the store must know a reservation.
+
+    A lease, until the gateway ends the stream at the latest. Anything else is
+    charged and stays charged: it is known only while its check may be repeated.
+    """
+    if any(hold.kind is Kind.CONCURRENCY for hold in holds):
+        return gateway.stream_timeout_ms + LEASE_MARGIN_MS
+    return RETRY_MS if gateway.request_id_is_ours else 0
+
+
 _UNBOUNDED = Refusal(
     Reason.BAD_PARAMETER,
-    "Tokens are limited here, and nothing bounds them: send `max_tokens` to a model's endpoint.",
+    "Tokens are limited here, and nothing bounds them: send `max_tokens`, and text only.",
     "max_tokens",
 )
 

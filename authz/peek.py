@@ -90,6 +90,8 @@ def peek(request: Request) -> Peek | Refusal:
 
 def is_json(content_type: str) -> bool:
     """application/json or a +json type, in UTF-8."""
+    if content_type == "application/json":
+        return True
     kind, _, parameters = content_type.lower().partition(";")
     kind = kind.strip()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):

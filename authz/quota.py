@@ -25,6 +25,10 @@ class Unit(StrEnum):
     CONCURRENCY = "concurrency"
 
 
+TOKEN_UNITS = frozenset({Unit.TOKENS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST})
+"""The units that a model's work is measured in."""
+
+
 class Algorithm(StrEnum):
     """How a window forgets."""
 

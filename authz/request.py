@@ -12,6 +12,9 @@ from msgspec import Struct
 MAX_BODY = 4 << 20
 """Bytes of a body that a gateway takes and hands over, where its entry does not say otherwise."""
 
+STREAM_TIMEOUT_MS = 86_400_000
+"""How long one response or WebSocket may last, where the gateway's entry does not say otherwise."""
+
 
 class GatewayKind(Enum):
     """The gateway dialects that we speak."""
@@ -34,6 +37,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     name: str
     kind: GatewayKind
     proven: bool
+    stream_timeout_ms: int = STREAM_TIMEOUT_MS  # when it ends a response at the latest
     request_id_is_ours: bool = False  # config `request_id: gateway`: the gateway overwrote the client's id
 
 

@@ -15,4 +15,3 @@ class Rules(Struct, frozen=True, kw_only=True):
     catalog: Catalog
     backends: tuple[Backend, ...] = ()
     rate_headers: bool = True
-    reservation_ttl_ms: int = 3_630_000  # the gateways' hard stream timeout of an hour, and 30 s

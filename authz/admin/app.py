@@ -40,7 +40,8 @@ class AdminApp:
         elif path == "/readyz":
             status, body = self._health.readyz()
             await respond_json(send, status, body)
-        elif not self.access.is_known_host(host):
+        elif self.access.who(authorization) is None and not self.access.is_known_host(host):
+            # A browser that was led here has no token; who has one may use any name.
             await _refuse(send, 403, "unknown_host", "The Host header does not name this listener.")
         elif path == "/api" or path.startswith("/api/"):
             await self._api(authorization, send)

@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from authz.config.amounts import Size
+from authz.config.amounts import Milliseconds, Size
 from authz.config.base import Section, Wrong
 from authz.config.network import ListenAddress, Network, ServerName
 from authz.config.secret import Token
 from authz.config.words import FilePath, Some, Word
-from authz.request import MAX_BODY, GatewayKind
+from authz.request import MAX_BODY, STREAM_TIMEOUT_MS, GatewayKind
 
 
 class Listen(Section):
@@ -72,6 +72,9 @@ class GatewayEntry(Section):
 
     max_body: Size = MAX_BODY
     """Largest request body in bytes that it takes and hands over; `4MiB` and `64k` are read too."""
+
+    stream_timeout: Milliseconds = STREAM_TIMEOUT_MS
+    """How long one response or WebSocket may last; also how long a slot is held where no end is reported."""
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:

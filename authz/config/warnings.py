@@ -10,7 +10,8 @@ from authz.config.secret import Secret
 from authz.config.shape import walk
 from authz.config.store import Store
 from authz.config.yaml_source import DataPath
-from authz.quota import Algorithm
+from authz.quota import Algorithm, Unit
+from authz.request import GatewayKind
 
 SHORTEST_TOKEN = 16
 _CONTAINER_SECRETS = (
@@ -27,6 +28,7 @@ def warnings(config: Config) -> Iterator[Finding]:
     yield from _served_twice(config)
     yield from _idle_keys(config)
     yield from _unread_key_sources(config)
+    yield from _slots_without_an_end(config)
 
 
 def _secrets(config: Config) -> Iterator[Finding]:
@@ -128,3 +130,16 @@ def _unread_key_sources(config: Config) -> Iterator[Finding]:
                 if getattr(entry, key) is not None:
                     message = f"`{key}` is not used: `sign_key` says where the signing key is"
                     yield Finding(("authenticators", name, key), message, on="key")
+
+
+def _slots_without_an_end(config: Config) -> Iterator[Finding]:
+    silent = [name for name, gateway in config.gateways.items() if gateway.kind is not GatewayKind.ENVOY]
+    if not silent:
+        return
+    for name, limit in config.limits.items():
+        if limit.unit is Unit.CONCURRENCY:
+            message = (
+                f"the gateway `{silent[0]}` does not report when a request ends: "
+                "each keeps its slot for the gateway's whole `stream_timeout`"
+            )
+            yield Finding(("limits", name), message, on="key")

@@ -56,6 +56,7 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         token=_token(name, entry),
         claim_headers=_further_headers(config),
         max_body=entry.max_body if entry is not None else usual.max_body,
+        stream_timeout=-(-entry.stream_timeout // 1000) if entry is not None else usual.stream_timeout,
         version=version,
     )
 

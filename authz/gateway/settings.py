@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from authz.request import MAX_BODY
+from authz.request import MAX_BODY, STREAM_TIMEOUT_MS
 
 AUTH_TIMEOUT = 2.0
 """Seconds that a gateway waits for authz, everything included, before it answers 503."""
 
-STREAM_TIMEOUT = 86_400
+STREAM_TIMEOUT = STREAM_TIMEOUT_MS // 1000
 """Seconds that one response or WebSocket may last."""
 
 

@@ -8,10 +8,8 @@ from msgspec import Struct
 
 from authz.limit.partition import Partition
 from authz.limit.spending import Spending
-from authz.quota import Quota, Unit
+from authz.quota import TOKEN_UNITS, Quota
 from authz.store.records import Adjustment
-
-TOKEN_UNITS = frozenset({Unit.TOKENS, Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST})
 
 
 class When(Struct, frozen=True, kw_only=True):

@@ -46,8 +46,15 @@ class _Durations:
 class Metrics:
     """Everything that is counted. Also a prometheus_client collector."""
 
-    def __init__(self, *, version: str, config: Callable[[], str] = lambda: "") -> None:
-        """`config` gives the digest of the configuration in force."""
+    def __init__(
+        self,
+        *,
+        version: str,
+        config: Callable[[], str] = lambda: "",
+        denials_dropped: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`config` gives the digest of the configuration in force, `denials_dropped` what did not fit."""
+        self._denials_dropped = denials_dropped
         self._version = version
         self._config = config
         self._decisions: dict[tuple[str, str, str], int] = {}
@@ -113,6 +120,11 @@ class Metrics:
         for result, count in self._reloads.items():
             reloads.add_metric([result], count)
         yield reloads
+        dropped = CounterMetricFamily(
+            "authz_denials_dropped", "Refusals that did not fit into the log of `authz decisions`."
+        )
+        dropped.add_metric([], self._denials_dropped())
+        yield dropped
         info = GaugeMetricFamily(
             "authz_build_info", "What is running; always 1.", labels=["version", "python", "config"]
         )

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from msgspec import Struct
 
-from authz.request import Gateway, GatewayKind
+from authz.request import STREAM_TIMEOUT_MS, Gateway, GatewayKind
 from authz.transport.address import UNIX, is_loopback, parse_address
 
 LONGEST_TOKEN = 512
@@ -22,6 +22,7 @@ class GatewayEntry(Struct, frozen=True, kw_only=True):
     token_digest: bytes | None = None  # SHA-256 of its token; None: it cannot prove itself by token
     networks: tuple[IPv4Network | IPv6Network, ...] = ()  # config `from:`; empty: anywhere
     request_id_is_ours: bool = False
+    stream_timeout_ms: int = STREAM_TIMEOUT_MS
 
 
 class GatewayRegistry:
@@ -32,7 +33,11 @@ class GatewayRegistry:
         for entry in entries:
             if entry.token_digest is not None:
                 gateway = Gateway(
-                    name=entry.name, kind=entry.kind, proven=True, request_id_is_ours=entry.request_id_is_ours
+                    name=entry.name,
+                    kind=entry.kind,
+                    proven=True,
+                    stream_timeout_ms=entry.stream_timeout_ms,
+                    request_id_is_ours=entry.request_id_is_ours,
                 )
                 self._by_digest.setdefault(entry.token_digest, []).append((entry, gateway))
         self._unproven = {kind: Gateway(name=kind.value, kind=kind, proven=False) for kind in GatewayKind}

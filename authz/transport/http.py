@@ -110,10 +110,13 @@ class HttpTransport:
         gateway = self._identify(None, fields, scope)
         if gateway is None or len(scope["headers"]) > MOST_HEADERS:
             return _refusal(plain_deny, self._refuse_unread(gateway, request_id))
-        request = _listing_request(Call(gateway, request_id, "GET", target, fields))
-        if isinstance(request, Refusal):
-            return _refusal(plain_deny, self._desk.refuse(gateway.name, request_id, request))
-        answer = await self._desk.list_models(request)
+        try:
+            request = _listing_request(Call(gateway, request_id, "GET", target, fields))
+            if isinstance(request, Refusal):
+                return _refusal(plain_deny, self._desk.refuse(gateway.name, request_id, request))
+            answer = await self._desk.list_models(request)
+        except Exception as error:
+            return _refusal(plain_deny, self._desk.fault(gateway.name, request_id, error))
         if isinstance(answer, Deny):
             return _refusal(plain_deny, answer)
         body = listing_body(answer)

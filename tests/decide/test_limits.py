@@ -244,6 +244,35 @@ def test_a_hold_larger_than_the_quota_never_fits() -> None:
     assert "can never admit" in decision.message
 
 
-def tokens_lab() -> Lab:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[{"type": "image_url", "image_url": {"url": "https://x"}}]',
+        b'[{"type": "\\u0069nput_file", "file_id": "f"}]',
+        b'[{"type": "document", "source": {}}]',
+    ],
+)
+def test_what_is_read_from_elsewhere_is_held_at_the_context(content: bytes) -> None:
+    body = b'{"model": "llama3", "max_tokens": 10, "messages": [{"role": "user", "content": %s}]}' % content
+    lab = tokens_lab()
+    decision = lab.decide(lab.request(key=lab.key(), body=body))
+    assert isinstance(decision, Deny)
+    assert (decision.status, "text only" in decision.message) == (400, True)
+    lab = tokens_lab("{context: 500}")
+    decision = lab.decide(lab.request(key=lab.key(), body=body))
+    assert isinstance(decision, Allow)
+    assert [state.limit.needed for state in decision.limits] == [510]
+
+
+def test_a_text_about_images_is_text() -> None:
+    lab = tokens_lab()
+    body = b'{"model": "llama3", "max_tokens": 10, "messages": [{"role": "user", "content": "an \\"image_url\\""}]}'
+    decision = lab.decide(lab.request(key=lab.key(), body=body))
+    assert isinstance(decision, Allow)
+    assert [state.limit.needed for state in decision.limits] == [len(body) + 64 + 10]
+
+
+def tokens_lab(model: str = "{}") -> Lab:
     limit = "{unit: tokens, quota: 1000, window: day, partition_by: [key]}"
-    return Lab((HEAD + limit).replace("match: {paths: [/*]}", "match: {api: [openai]}"))
+    config = (HEAD + limit).replace("match: {paths: [/*]}", "match: {api: [openai]}")
+    return Lab(config.replace("llama3: {}", f"llama3: {model}"))

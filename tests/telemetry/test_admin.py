@@ -142,3 +142,10 @@ async def test_readiness(stage: str, store: str, status: str, code: int) -> None
 
 def test_no_repr_shows_a_token() -> None:
     assert "secret" not in repr(OPS)
+
+
+async def test_who_has_a_token_may_use_any_name() -> None:
+    """A scraper reaches the listener by a name of its own; a browser that was led astray has no token."""
+    headers: Headers = [("host", "authz.monitoring.svc"), ("authorization", "Bearer secret")]
+    assert (await ask(app(OPS), "/metrics", headers, method="GET")).status == 200
+    assert (await ask(app(OPS), "/metrics", headers[:1], method="GET")).status == 403
