@@ -5,7 +5,7 @@ could disagree about a field we govern is refused (attacks 84-89).
 """
 
 import re
-from typing import Any
+from contextlib import suppress
 
 import msgspec
 from msgspec import Raw, Struct
@@ -17,15 +17,19 @@ from authz.request import BodyState, Request
 MOST_QUOTES = 200_000  # bounds the work on a hostile body: at most 100,000 strings or keys
 MOST_FIELDS = 256
 LONGEST_MODEL = 256
+LONGEST_NAME = 256
 MOST_CHOICES = 128
+MOST_PROMPTS = 2048  # as many inputs as the OpenAI API takes in one request
 LONGEST_NUMBER = 32
 
-_OPENING = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*(?:"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*)?', re.DOTALL)
-_NEXT = re.compile(rb'[ \t\r\n]*,[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_NAME = rb'"(?:[^"\\]++|\\.)*+"[ \t\r\n]*:[ \t\r\n]*'
+_OPENING = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*(?:" + _NAME + rb")?", re.DOTALL)
+_NEXT = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*" + _NAME, re.DOTALL)
 _CLOSING = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*")
 _MODEL = re.compile(r"[!-~](?:[ -~]*[!-~])?", re.ASCII)
 _fields = msgspec.json.Decoder(dict[str, Raw])
-_value = msgspec.json.Decoder()
+_text = msgspec.json.Decoder(str)
+_texts = msgspec.json.Decoder(list[str])
 
 GOVERNED = frozenset(
     {
@@ -115,6 +119,8 @@ def _members(body: bytes) -> dict[str, bytes]:
         raise _Fault(Reason.BAD_BODY, "The body is not a valid JSON object in UTF-8.") from error
     if len(fields) > MOST_FIELDS:
         raise _Fault(Reason.BODY_TOO_LARGE, f"The body has more than {MOST_FIELDS} fields.")
+    if any(len(name) > LONGEST_NAME for name in fields):
+        raise _Fault(Reason.BODY_TOO_LARGE, f"A field's name is longer than {LONGEST_NAME} characters.")
     raws = {name: bytes(raw) for name, raw in fields.items()}
     _refuse_repeats(body, raws)
     return raws
@@ -164,28 +170,23 @@ def _governed(raws: dict[str, bytes], size: int) -> Peek:
     )
 
 
-def _read(raws: dict[str, bytes], name: str) -> Any:
-    raw = raws.get(name)
-    return None if raw is None else _value.decode(raw)
-
-
 def _model(raws: dict[str, bytes]) -> str | None:
-    model = _read(raws, "model")
-    if model is None:
+    raw = raws.get("model")
+    if raw is None or raw == b"null":
         return None
-    if not isinstance(model, str) or len(model) > LONGEST_MODEL or _MODEL.fullmatch(model) is None:
-        raise _Fault(
-            Reason.BAD_PARAMETER,
-            "`model` must be a name in printable ASCII of at most 256 characters.",
-            "model",
-        )
-    return model
+    if raw[:1] == b'"' and len(raw) <= 6 * LONGEST_MODEL + 2:  # each character at most a \uXXXX
+        with suppress(msgspec.DecodeError):  # half of a surrogate pair, which only decoding notices
+            model = _text.decode(raw)
+            if len(model) <= LONGEST_MODEL and _MODEL.fullmatch(model) is not None:
+                return model
+    message = "`model` must be a name in printable ASCII of at most 256 characters."
+    raise _Fault(Reason.BAD_PARAMETER, message, "model")
 
 
 def _flag(raws: dict[str, bytes], name: str) -> bool:
-    value = _read(raws, name)
-    if value is None or isinstance(value, bool):
-        return bool(value)
+    raw = raws.get(name, b"null")
+    if raw in (b"null", b"false", b"true"):
+        return raw == b"true"
     raise _Fault(Reason.BAD_PARAMETER, f"`{name}` must be true or false.", name)
 
 
@@ -200,10 +201,25 @@ def _whole(raws: dict[str, bytes], name: str, least: int, most: int) -> int | No
 
 
 def _count(raws: dict[str, bytes], name: str) -> int:
-    """How many prompts a field holds: a list of strings or of token lists; anything else is one."""
-    raw = raws.get(name)
-    if raw is None or raw[:1] != b"[":
-        return 1
-    items = msgspec.json.decode(raw, type=list[Raw])
-    several = bool(items) and bytes(items[0])[:1] in (b'"', b"[")
-    return len(items) if several else 1
+    """How many prompts a field holds: a list of texts or of token lists; anything else is one.
+
+    Told by the first item, so that nothing large is built: a list of tokens or messages is not read on.
+    """
+    raw = raws.get(name, b"")
+    first = raw[1:].lstrip(b" \t\r\n")[:1] if raw[:1] == b"[" else b""
+    if first == b'"':
+        count = _texts_in(raw, name)
+    elif first == b"[" and b'"' not in raw and b"{" not in raw:
+        count = raw.count(b"[") - 1
+    else:
+        count = 1
+    if count > MOST_PROMPTS:
+        raise _Fault(Reason.BAD_PARAMETER, f"`{name}` holds more than {MOST_PROMPTS} entries.", name)
+    return count
+
+
+def _texts_in(raw: bytes, name: str) -> int:
+    try:
+        return len(_texts.decode(raw))
+    except msgspec.DecodeError as error:
+        raise _Fault(Reason.BAD_PARAMETER, f"`{name}` must be a text or a list of texts.", name) from error

@@ -12,6 +12,7 @@ from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import BodyState, Gateway, GatewayKind, Request
 
+FOUR_MB = (4 << 20) - 100
 EDGE = Gateway(name="edge", kind=GatewayKind.ENVOY, proven=True)
 
 
@@ -173,15 +174,48 @@ def test_no_body_is_nothing() -> None:
         b"{" + b",".join(b'"%d":0' % i for i in range(1_000_000)) + b"}",
         b'{"a":{' + b",".join(b'"%d":0' % i for i in range(1_000_000)) + b"}}",
         b"{" + b",".join(b'"%d":0' % i for i in range(90_000)) + b"}",
+        b'{"' + b"x" * FOUR_MB + b'": 1}',
+        b'{"' + b"\\u0041" * (FOUR_MB // 6) + b'": 1}',
+        b'{"model":[' + b"[]," * (FOUR_MB // 3) + b"[]]}",
+        b'{"model":{"a":[' + b"[]," * (FOUR_MB // 3) + b"[]]}}",
+        b'{"stream":[' + b"1," * (FOUR_MB // 2) + b"1]}",
+        b'{"prompt":[' + b"[]," * (FOUR_MB // 3) + b"[]]}",
+        b'{"prompt":["a",' + b"1," * (FOUR_MB // 2) + b"1]}",
+        b'{"input":[' + b'"a",' * 49_000 + b'"a"]}',
     ],
-    ids=["a million fields", "a million nested fields", "many fields"],
-)
-def test_attack_92_too_many_fields_are_refused_early(body: bytes) -> None:
+    ids=["fields", "nested fields", "many fields", "a long name", "a long name in escapes", "model is lists",
+         "model is an object", "stream is a list", "prompts of nothing", "mixed prompts", "many inputs"],
+)  # fmt: skip
+def test_attack_92_what_is_too_much_is_refused_early(body: bytes) -> None:
     begun = time.thread_time()
     answer = peek(ask(body))
     assert time.thread_time() - begun < 0.05
     assert isinstance(answer, Refusal)
-    assert answer.reason is Reason.BODY_TOO_LARGE
+    assert answer.reason in (Reason.BODY_TOO_LARGE, Reason.BAD_PARAMETER)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt":[' + b"1," * (FOUR_MB // 2) + b"1]}",
+        b'{"messages":[' + b"{}," * (FOUR_MB // 3) + b"{}]}",
+        b'{"x": "' + b"x" * FOUR_MB + b'"}',
+        b'{"messages":[{"content": "' + "\u20ac".encode() * (FOUR_MB // 3) + b'"}]}',
+    ],
+    ids=["a list of tokens", "many messages", "a long text", "a long text that is not ascii"],
+)
+def test_what_is_large_and_fine_is_read_quickly(body: bytes) -> None:
+    begun = time.thread_time()
+    assert isinstance(peek(ask(body)), Peek)
+    assert time.thread_time() - begun < 0.05
+
+
+@pytest.mark.parametrize("value", ["1e999999", "1e400", "-1e999", "{}", "[1]", "0.5", "1E400", '"x', "nul", '"\\ud800"'])
+@pytest.mark.parametrize("name", ["model", "stream", "max_tokens", "n", "prompt", "input"])
+def test_no_value_of_a_governed_field_is_an_internal_error(name: str, value: str) -> None:
+    peek(ask(f'{{"{name}": {value}}}'))
+    peek(ask(f'{{"{name}": [{value}]}}'))
+    peek(ask(f'{{"{name}": ["a", {value}]}}'))
 
 
 json_values = st.recursive(
