@@ -79,11 +79,9 @@ class ModelsListed(Struct, frozen=True):
         refusal = _unknown_or_missing(asked)
         if refusal is not None or asked.model is None:
             return refusal
-        return (
-            None
-            if asked.model in self.names
-            else Refusal(Reason.MODEL_NOT_ALLOWED, _closed(asked.model), "model")
-        )
+        if asked.model in self.names:
+            return _beyond_its_list(asked)
+        return Refusal(Reason.MODEL_NOT_ALLOWED, _closed(asked.model), "model")
 
 
 class ModelsAny(Struct, frozen=True):
@@ -96,8 +94,16 @@ class ModelsAny(Struct, frozen=True):
 
     def refuses(self, asked: Asked) -> Refusal | None:
         if asked.model is None or asked.known is not None or not asked.catalog:
-            return None
+            return _beyond_its_list(asked)
         return Refusal(Reason.MODEL_UNKNOWN, _closed(asked.model), "model")
+
+
+def _beyond_its_list(asked: Asked) -> Refusal | None:
+    """A list of the caller's own narrows every route: a key for one model opens no other."""
+    models = asked.subject.models
+    if asked.model is None or models is None or asked.model in models:
+        return None
+    return Refusal(Reason.MODEL_NOT_ALLOWED, _closed(asked.model), "model")
 
 
 class HasScopes(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from authz.config.credential_slots import counted_credentials
 from authz.config.findings import Finding
 from authz.config.model import Config
 from authz.config.network import Address
@@ -16,6 +17,7 @@ def checks(config: Config, source: Source) -> Iterator[Finding]:
     yield from _same_address(config)
     yield from _same_token(config)
     yield from _unproven_gateways(config, source)
+    yield from counted_credentials(config)
 
 
 def _same_address(config: Config) -> Iterator[Finding]:

@@ -148,3 +148,14 @@ def test_conditions(condition: str, met: bool) -> None:
 def test_a_condition_that_cannot_be_meant_is_refused_at_load(condition: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         compile_condition(condition)
+
+
+@pytest.mark.parametrize(
+    "rule", [ModelsAny(), ModelsListed(frozenset({"small", "big"}))], ids=["any", "listed"]
+)
+def test_a_list_of_the_callers_own_narrows_every_route(rule: Rule) -> None:
+    narrow = who(models=frozenset({"small"}))
+    assert rule.refuses(asked(narrow, "small")) is None
+    assert rule.refuses(asked(narrow, "big")).reason is Reason.MODEL_NOT_ALLOWED
+    assert rule.refuses(asked(who(models=frozenset()), "small")).reason is Reason.MODEL_NOT_ALLOWED
+    assert rule.refuses(asked(who(), "big")) is None
