@@ -26,7 +26,7 @@ from tests.gateways.forward_auth_contract import (
 from tests.support.certificates import Certificates
 from tests.support.gateway import RealGateway
 from tests.support.model import DemoModel
-from tests.support.raw_http import exchange, request_bytes
+from tests.support.raw_http import chunked, exchange, request_bytes
 from tests.support.stub_authz import IDENTITY, Allowing, Denying, StubAuthz, error_body
 from tests.support.traefik import Traefik
 
@@ -232,6 +232,34 @@ class TestTraefik(ForwardAuthContract):
             assert send("GET", "/ws", upgrade).status == 500
         finally:
             authz.start()
+        assert not model.received()
+
+    @pytest.mark.parametrize(
+        ("framing", "body"),
+        [
+            ([("Content-Length", "2")], b"{}"),
+            ([("Transfer-Encoding", "chunked")], chunked(b"{}")),
+            ([("Content-Length", "6000000")], b""),
+        ],
+        ids=["with-a-length", "in-chunks", "110-over-the-limit"],
+    )
+    def test_a_websocket_handshake_has_no_body(
+        self,
+        gateway: RealGateway,
+        certificates: Certificates,
+        authz: StubAuthz,
+        model: DemoModel,
+        framing: Headers,
+        body: bytes,
+    ) -> None:
+        """forwardAuth would take it into memory whatever its size."""
+        headers: Headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), *framing]
+        data = request_bytes("GET", "/ws", headers, body, length=False)
+        response = exchange(gateway.around.https, data, tls=certificates.trust())
+        assert (response.status, response.json()["error"]["code"]) == (400, "invalid_request")
+        assert "no body" in response.json()["error"]["message"]
+        assert response.header("connection") == "close"
+        assert not authz.asked
         assert not model.received()
 
     def test_the_access_log_tells_who_and_what(

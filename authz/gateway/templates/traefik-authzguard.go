@@ -29,6 +29,7 @@ const (
 const (
 	invalidPath = `{"error":{"message":"The path is too long or not in canonical form. Send it decoded and without dot segments.","type":"invalid_request_error","code":"invalid_path","param":null}}`
 	badRequest  = `{"error":{"message":"The request is not valid HTTP: its path, a header or its framing is malformed, or a header came twice.","type":"invalid_request_error","code":"invalid_request","param":null}}`
+	handshake   = `{"error":{"message":"A WebSocket handshake has no body. Send it without Content-Length and Transfer-Encoding.","type":"invalid_request_error","code":"invalid_request","param":null}}`
 	tooLarge    = `{"error":{"message":"The body is too large.","type":"invalid_request_error","code":"request_too_large","param":null}}`
 	noModel     = `{"error":{"message":"The model server is unavailable. Try again shortly.","type":"server_error","code":"upstream_unavailable","param":null}}`
 	unavailable = `{"error":{"message":"The authorization service is unavailable. Try again shortly.","type":"server_error","code":"authz_unavailable","param":null}}`
@@ -111,6 +112,12 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	path, _, _ := strings.Cut(req.RequestURI, "?")
 	upgrade := isWebSocket(req)
 	clean(req.Header, upgrade)
+	if upgrade && (req.ContentLength != 0 || len(req.TransferEncoding) > 0) {
+		// forwardAuth, which has no limit of its own, would take all of it into memory.
+		rw.Header()["Connection"] = []string{"close"}
+		answerJSON(rw, http.StatusBadRequest, handshake)
+		return
+	}
 	if !upgrade && !g.readBody(rw, req) {
 		return
 	}
