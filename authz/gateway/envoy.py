@@ -48,6 +48,7 @@ REPLIES: tuple[Reply, ...] = (
     ("xds.route_name == 'models' && response.code >= 500", UNAVAILABLE, 503),
     ("response.code_details == 'direct_response'", UNAVAILABLE, 503),  # of several backends authz chose none
     ("response.code == 413", TOO_LARGE, None),
+    ("response.code_details == 'http1.invalid_transfer_encoding'", INVALID_REQUEST, 400),  # Envoy's is 501
     ("response.code_details == 'path_normalization_failed'", INVALID_PATH, None),
     ("response.code_details == 'absolute_path_rejected'", INVALID_PATH, 400),
     ("response.code == 404", NO_ROUTE, 403),

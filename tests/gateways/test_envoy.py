@@ -54,6 +54,12 @@ DASHED_AND_DOTTED = [
 ]
 
 
+def coded(*codings: str) -> bytes:
+    """A request whose body is said to come in these transfer codings."""
+    headers: Headers = [("Transfer-Encoding", coding) for coding in codings]
+    return request_bytes("POST", "/echo", headers, b"0\r\n\r\n", length=False)
+
+
 class TestEnvoy(ForwardAuthContract):
     kind = "check"
     asked_uri = ":path"
@@ -284,9 +290,23 @@ class TestEnvoy(ForwardAuthContract):
                 request_bytes("POST", "/echo", [("Content-Length", "1"), ("Transfer-Encoding", "chunked")]),
                 400,
             ),
+            (coded("identity"), 400),
+            (coded("gzip, chunked"), 400),
+            (coded("chunked", "chunked"), 400),
             (request_bytes("CONNECT", "llm.test:443"), 403),
         ],
-        ids=["http-1.0", "junk", "110-long", "110-many", "96-two-lengths", "96-cl-te", "14-connect"],
+        ids=[
+            "http-1.0",
+            "junk",
+            "110-long",
+            "110-many",
+            "96-two-lengths",
+            "96-cl-te",
+            "96-te-identity",
+            "96-te-gzip",
+            "96-te-twice",
+            "14-connect",
+        ],
     )
     def test_what_is_no_request_ends_here(
         self,
