@@ -96,7 +96,7 @@ class Decider:
         known.stage = "route"
         found = route.find(rules.routes, target, request)
         if found is None:
-            text = f"No route serves {target.method} {target.path}."
+            text = f"No route serves {target.method} {target.path[:200]}."
             return self._refuse(known, Refusal(Reason.NO_ROUTE, text))
         known.route, variables = found
 

@@ -28,12 +28,13 @@ from authz.store.protocols import (
     StoreUnavailable,
 )
 from authz.store.reservations import Reservation
-from authz.store.sqlite.commit import Batch, commit, trim
+from authz.store.sqlite.commit import Batch, commit, trim, trim_denials
 from authz.store.sqlite.database import Database
 from authz.store.sqlite.directory import MirrorDirectory
 
 TICK_S = 0.2
 TRIM_MS = 600_000
+TRIM_ROWS = 2_000  # refusals written since the last trim that call for one, whatever the time
 
 log = logging.getLogger("authz.store")
 
@@ -113,6 +114,7 @@ class EmbeddedStore(Store):
         self._reading: Future[None] | None = None
         self._troubles: dict[str, str] = {}
         self._trim_at = 0
+        self._untrimmed = 0  # refusals written since the last trim; the writer's own
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -157,7 +159,7 @@ class EmbeddedStore(Store):
         if trimming:
             self._trim_at = now + TRIM_MS
         if self._batch is not None or trimming:
-            self._writing = self._write_thread.submit(self._write, self._batch, now if trimming else None)
+            self._writing = self._write_thread.submit(self._write, self._batch, now, trimming)
 
     def _gather(self) -> Batch | None:
         generation = None
@@ -172,11 +174,17 @@ class EmbeddedStore(Store):
         batch = Batch(generation, counters, reservations, self._mirror.take_used(), self._floods.take())
         return batch if batch else None
 
-    def _write(self, batch: Batch | None, trim_at: int | None) -> None:
+    def _write(self, batch: Batch | None, now: int, trimming: bool) -> None:
         if batch is not None:
             commit(self._writer, batch)
-        if trim_at is not None:
-            trim(self._writer, trim_at)
+            self._untrimmed += len(batch.denials)
+        if trimming:
+            trim(self._writer, now)
+        elif self._untrimmed >= TRIM_ROWS:
+            trim_denials(self._writer, now)
+        else:
+            return
+        self._untrimmed = 0
 
     def _conclude(self) -> None:
         """Take note of a commit that is done. One that failed keeps its batch and is tried again."""

@@ -6,6 +6,7 @@ from itertools import count
 from msgspec import Struct
 from msgspec.structs import replace
 
+from authz.store.crowd import Crowd
 from authz.store.records import Denial
 
 TOGETHER_MS = 60_000
@@ -46,35 +47,33 @@ class Floods:
         self._numbers = count()
         self._floods: dict[tuple[str, ...], _Flood] = {}
         self._waiting: dict[str, _Flood] = {}
+        self._crowd = Crowd()
         self.dropped = 0
 
     def record(self, denial: Denial) -> None:
-        alike = (
-            denial.gateway,
-            denial.route,
-            denial.reason,
-            denial.user,
-            denial.key,
-            denial.ip,
-            denial.model,
-            denial.path,
-        )
-        flood = self._floods.get(alike)
-        if flood is not None and 0 <= denial.at - flood.first.at < TOGETHER_MS:
-            if flood.name not in self._waiting and len(self._waiting) >= WAITING:
-                self.dropped += denial.count
-                return
+        flood = self._running(denial)
+        if flood is None and not denial.user:
+            denial = self._crowd.blurred(denial)
+            flood = self._running(denial)
+        # A flood of nobody's leaves room for refusals that somebody will ask about.
+        is_full = len(self._waiting) >= (WAITING if denial.user else WAITING // 2)
+        if is_full and (flood is None or flood.name not in self._waiting):
+            self.dropped += denial.count
+            return
+        if flood is not None:
             flood.count += denial.count
             flood.last_at = max(flood.last_at, denial.last_at)
             flood.also.append(denial.id)
-        elif len(self._waiting) >= WAITING:
-            self.dropped += denial.count
-            return
         else:
             if len(self._floods) >= FLOODS:
                 self._floods.clear()
-            flood = self._floods[alike] = _Flood(f"{self._prefix}-{next(self._numbers)}", denial)
+            flood = self._floods[_alike(denial)] = _Flood(f"{self._prefix}-{next(self._numbers)}", denial)
         self._waiting[flood.name] = flood
+
+    def _running(self, denial: Denial) -> _Flood | None:
+        """The flood that the refusal belongs to, if one began within the minute before."""
+        flood = self._floods.get(_alike(denial))
+        return flood if flood is not None and 0 <= denial.at - flood.first.at < TOGETHER_MS else None
 
     def take(self) -> list[Row]:
         """What is new or has grown since the last call."""
@@ -83,3 +82,16 @@ class Floods:
             Row(each.name, each.first, each.count, each.last_at, tuple(each.also))
             for each in waiting.values()
         ]
+
+
+def _alike(denial: Denial) -> tuple[str, ...]:
+    return (
+        denial.gateway,
+        denial.route,
+        denial.reason,
+        denial.user,
+        denial.key,
+        denial.ip,
+        denial.model,
+        denial.path,
+    )

@@ -1,10 +1,13 @@
 """Refusals are kept: bounded, floods as one row, found by what the client saw."""
 
+import pytest
 from msgspec.structs import replace
 
+from authz.store import crowd
 from authz.store.embedded import EmbeddedStore
 from authz.store.floods import ALSO_KEPT, WAITING
 from authz.store.records import Denial
+from authz.store.sqlite import denials
 from tests.contract.kit import NOON, Clock, settled
 
 ONE = Denial(
@@ -97,3 +100,74 @@ async def test_what_does_not_fit_is_counted(store: EmbeddedStore, clock: Clock) 
     assert store.dropped_denials == 7
     await settled(store)
     assert len(store.denial_log.list(limit=10 * WAITING)) == WAITING
+
+
+def nobodys(n: int, **changes: object) -> Denial:
+    wrong = {"user": "", "key": "", "route": "", "status": 404, "reason": "no_route", "path": f"/{n}"}
+    return later(n, **(wrong | changes))
+
+
+async def test_108_a_flood_of_nobodys_paths_fills_few_rows(store: EmbeddedStore) -> None:
+    for n in range(5_000):
+        store.denials.record(nobodys(n))
+    await settled(store)
+    rows = store.denial_log.list(limit=9_999)
+    assert len(rows) == crowd.APART + 1
+    assert sum(row.count for row in rows) == 5_000
+    assert (rows[0].path, rows[0].ip, rows[0].reason) == ("*", "192.0.2.1", "no_route")
+    assert rows[0].count == 5_000 - crowd.APART
+    assert "/" not in rows[0].message
+    assert store.denial_log.show("req-4999") == rows[0]
+
+
+async def test_108_a_flood_from_many_addresses_fills_few_rows(store: EmbeddedStore) -> None:
+    for n in range(10_000):
+        store.denials.record(nobodys(n, ip=f"2001:db8::{n:x}"))
+    await settled(store)
+    rows = store.denial_log.list(limit=99_999)
+    assert len(rows) == crowd.ALL_APART + 1
+    assert (rows[0].path, rows[0].ip, rows[0].count) == ("*", "", 10_000 - crowd.ALL_APART)
+
+
+async def test_108_the_next_window_tells_apart_anew(store: EmbeddedStore) -> None:
+    for n in (*range(200), crowd.WINDOW_MS + 1):
+        store.denials.record(nobodys(n))
+    await settled(store)
+    assert store.denial_log.list()[0].path == f"/{crowd.WINDOW_MS + 1}"
+
+
+async def test_108_a_flood_of_nobody_displaces_no_refusal_of_somebody(store: EmbeddedStore) -> None:
+    """The writer hangs, so that nothing leaves the queue, and the windows pass."""
+    for n in range(20):
+        for m in range(crowd.ALL_APART):
+            store.denials.record(nobodys(n * crowd.WINDOW_MS + m, ip=f"2001:db8::{m:x}"))
+    dropped = store.dropped_denials
+    assert dropped > 0
+    for n in range(1_000):
+        store.denials.record(later(20 * crowd.WINDOW_MS + n, path=f"/{n}"))
+    assert store.dropped_denials == dropped
+    await settled(store)
+    assert len(store.denial_log.list(user="bob", limit=9_999)) == 1_000
+
+
+async def test_108_the_log_is_held_to_its_size_as_it_grows(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No clock moves: what was written calls for the trim. Rows of nobody go first."""
+    monkeypatch.setattr(denials, "ROWS_KEPT", 3_000)
+    monkeypatch.setattr(denials, "NOBODYS_KEPT", 500)
+    for n in range(1_500):
+        store.denials.record(nobodys(n, ip=f"2001:db8::{n:x}"))
+    for n in range(1_500, 3_500):
+        store.denials.record(later(n, path=f"/{n}"))
+    await settled(store)
+    rows = store.denial_log.list(limit=99_999)
+    assert (len(rows), sum(not row.user for row in rows)) == (2_500, 500)
+    for n in range(3_500, 10_000):
+        store.denials.record(later(n, path=f"/{n}"))
+        if n % 1_000 == 999:
+            await settled(store)
+    rows = store.denial_log.list(limit=99_999)
+    assert len(rows) <= 3_000 + 2_000
+    assert [row.id for row in rows[:2]] == ["req-9999", "req-9998"]
+    assert store.denial_log.show("req-0") is None

@@ -126,6 +126,11 @@ def test_refusals_charge_nothing(
     assert dict(allowed(lab.decide(lab.request(key=key))).client)["x-ratelimit-remaining-requests"] == "2"
 
 
+def test_attack_108_a_refusal_repeats_no_long_path(lab: Lab) -> None:
+    refusal = denied(lab.decide(lab.request("GET", "/" + "a" * 5_000, body=b"")), Reason.NO_ROUTE)
+    assert len(refusal.message) < 250
+
+
 def test_the_models_of_path_and_body_may_agree(lab: Lab) -> None:
     key = lab.key()
     assert allowed(lab.decide(lab.request("POST", "/deploy/llama3/chat", key=key))).model == "llama3"

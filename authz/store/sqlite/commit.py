@@ -55,6 +55,9 @@ def commit(database: Database, batch: Batch) -> None:
         denials.save(connection, batch.denials)
 
 
+TRIM_STEPS = 4  # more rows than can come between two trims, and never a long wait for the next commit
+
+
 def trim(database: Database, now: int) -> None:
     """Drop what no longer counts: spent counters, old refusals, old notes of changes."""
     with database.change() as connection:
@@ -62,4 +65,12 @@ def trim(database: Database, now: int) -> None:
         connection.execute(
             "DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?", (NOTES_KEPT,)
         )
-        denials.trim(connection, now)
+    trim_denials(database, now)
+
+
+def trim_denials(database: Database, now: int) -> None:
+    """Hold the log of refusals to its size, in short transactions: others write in between."""
+    for _ in range(TRIM_STEPS):
+        with database.change() as connection:
+            if not denials.trim(connection, now):
+                return

@@ -41,6 +41,7 @@ CREATE TABLE denials (
     status INTEGER NOT NULL, reason TEXT NOT NULL, user TEXT NOT NULL, body BLOB NOT NULL
 );
 CREATE INDEX denials_last_at ON denials (last_at);
+CREATE INDEX denials_of_nobody ON denials (last_at) WHERE user = '';
 CREATE TABLE denial_ids (id TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX denial_ids_name ON denial_ids (name);
 """

@@ -11,6 +11,8 @@ from authz.store.sqlite.database import Database
 from authz.store.sqlite.reading import reader
 
 ROWS_KEPT = 100_000
+NOBODYS_KEPT = 20_000  # of those without a user: a flood of them displaces no others
+STEP = 2_000  # rows that one trim deletes at most, for each reason to delete
 KEPT_MS = 30 * 86_400_000
 
 _encode = msgspec.json.Encoder().encode
@@ -60,10 +62,25 @@ def save(connection: Connection, rows: Sequence[Row]) -> None:
         )
 
 
-def trim(connection: Connection, now: int) -> None:
-    """Hold the log to its size and age."""
-    connection.execute(
-        "DELETE FROM denials WHERE last_at < ? OR row <= (SELECT max(row) FROM denials) - ?",
-        (now - KEPT_MS, ROWS_KEPT),
-    )
-    connection.execute("DELETE FROM denial_ids WHERE name NOT IN (SELECT name FROM denials)")
+def trim(connection: Connection, now: int) -> bool:
+    """One bounded step to hold the log to its size and age. Whether there is more to delete."""
+    deleted = [
+        _delete(connection, f"last_at < {now - KEPT_MS}", STEP),
+        _delete_oldest(connection, "user = ''", NOBODYS_KEPT),
+        _delete_oldest(connection, "true", ROWS_KEPT),
+    ]
+    return STEP in deleted
+
+
+def _delete_oldest(connection: Connection, which: str, kept: int) -> int:
+    (count,) = connection.execute(f"SELECT count(*) FROM denials WHERE {which}").fetchone()  # noqa: S608  (ours)
+    return _delete(connection, which, min(count - kept, STEP)) if count > kept else 0
+
+
+def _delete(connection: Connection, which: str, most: int) -> int:
+    rows = connection.execute(
+        f"SELECT name FROM denials WHERE {which} ORDER BY last_at, row LIMIT {most}"  # noqa: S608  (ours)
+    ).fetchall()
+    connection.executemany("DELETE FROM denial_ids WHERE name = ?", rows)
+    connection.executemany("DELETE FROM denials WHERE name = ?", rows)
+    return len(rows)
