@@ -87,12 +87,23 @@ def raw(headers: tuple[tuple[str, str], ...]) -> RawHeaders:
     return [(name.encode("ascii"), encode(name, value)) for name, value in headers]
 
 
-def to_remove(allow: Allow, spoofed: list[str]) -> list[str]:
-    """The fields to take off the request, none that is set: a gateway may remove after it has set."""
-    if not spoofed:
+def to_remove(request: Request, allow: Allow, spoofed: list[str]) -> list[str]:
+    """The fields to take off the request, none that is set: a gateway may remove after it has set.
+
+    Many a backend reads `X.Is.Admin` and `X_Is_Admin` as `X-Is-Admin`, so whoever decides one decides all.
+    """
+    gone = spoofed
+    if respellable := [name for name in request.headers if "." in name or "_" in name]:
+        decided = {_folded(name) for name in (*allow.remove, *(name for name, _ in allow.upstream))}
+        gone = [*spoofed, *(name for name in respellable if _folded(name) in decided)]
+    if not gone:
         return list(allow.remove)
-    replaced = {name for name, _ in allow.upstream}
-    return [*allow.remove, *(name for name in spoofed if name not in replaced)]
+    named = {*allow.remove, *(name for name, _ in allow.upstream)}
+    return [*allow.remove, *(name for name in gone if name not in named)]
+
+
+def _folded(name: str) -> str:
+    return name.replace(".", "-").replace("_", "-")
 
 
 def upstream_headers(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
@@ -108,7 +119,7 @@ def upstream_headers(request: Request, allow: Allow, spoofed: list[str]) -> RawH
     ]
     if allow.query is not None:
         headers.append((b"x-authz-uri", rewritten(request, allow.query).encode("latin-1")))
-    gone = [name for name in to_remove(allow, spoofed) if not name.startswith("x-authz-")]
+    gone = [name for name in to_remove(request, allow, spoofed) if not name.startswith("x-authz-")]
     if gone:
         headers.append((b"x-authz-remove", ",".join(gone).encode("latin-1")))
     headers.append(_LENGTH_ZERO)

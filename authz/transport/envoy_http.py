@@ -59,7 +59,7 @@ def allow(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
     headers = [*raw(allow.upstream), *raw(allow.client), (b"content-length", b"0")]
     if allow.query is not None:
         headers.append((b"x-authz-uri", rewritten(request, allow.query).encode("latin-1")))
-    gone = ",".join(to_remove(allow, spoofed))
+    gone = ",".join(to_remove(request, allow, spoofed))
     if gone:
         headers.append((b"x-envoy-auth-headers-to-remove", gone.encode("latin-1")))
     return headers

@@ -227,7 +227,7 @@ def _allowed(read: Read, allow: Allow) -> bytes:
     if allow.query is not None:
         # Not query_parameters_to_remove: it knows a parameter only by its plain spelling.
         _add(ok.headers, ((":path", rewritten(read.request, allow.query)),))
-    ok.headers_to_remove.extend(to_remove(allow, read.spoofed))
+    ok.headers_to_remove.extend(to_remove(read.request, allow, read.spoofed))
     _add(ok.response_headers_to_add, allow.client)
     _describe(response, allow)
     return bytes(response.SerializeToString())

@@ -182,6 +182,16 @@ class TestEnvoy(ForwardAuthContract):
         assert model.last().header("x-authz-user") == "alice"
         assert not model.last().names & {"x-authz-team", "x-second"}
 
+    def test_28_another_spelling_that_authz_lists_is_removed(
+        self, send: Any, authz: StubAuthz, model: DemoModel
+    ) -> None:
+        authz.answer = Allowing(upstream=(("x-is-admin", "no"),), remove=("x.is.admin", "x-is.admin"))
+        assert send(headers=[("X.Is.Admin", "yes"), ("X-Is.Admin", "yes"), ("X.Is", "kept")]).status == 200
+        assert authz.last.header("x.is.admin") == "yes"
+        assert model.last().header("x-is-admin") == "no"
+        assert model.last().header("x.is") == "kept"
+        assert not model.last().names & {"x.is.admin", "x-is.admin"}
+
     def test_a_cookie_credential_is_cut_out(self, send: Any, authz: StubAuthz, model: DemoModel) -> None:
         """A header that authz sets over gRPC is UTF-8; Envoy ignores `raw_value` in an answer."""
         authz.answer = Allowing(cookie="theme=dark; lang=\xc3\xa9")

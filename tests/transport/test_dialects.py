@@ -447,6 +447,15 @@ async def test_what_goes_upstream_through_envoy() -> None:
     assert answer.headers["x-authz-uri"] == "/v1/x"
     removed = answer.headers["x-envoy-auth-headers-to-remove"].split(",")
     assert removed == ["x-authz-team", "x.authz.key", "x-authz-role"], "what is set is not removed again"
+
+
+async def test_28_envoy_over_http_removes_every_spelling() -> None:
+    decision = allow(upstream=(("x-is-admin", "no"),), remove=("x-plan",))
+    method, path, headers = original(
+        GatewayKind.ENVOY, headers=[("X.Is.Admin", "1"), ("x_plan", "1"), ("x.plain", "1")]
+    )
+    answer = await ask(http_app(FakeService(decision)), path, headers, method=method)
+    assert answer.headers["x-envoy-auth-headers-to-remove"] == "x-plan,x.is.admin,x_plan"
     assert answer.headers["ratelimit"] == '"rpm";r=59;t=1'
 
 

@@ -86,6 +86,16 @@ async def test_an_allow_as_envoy_takes_it() -> None:
     }
 
 
+@pytest.mark.parametrize("raw", [True, False], ids=["header_map", "headers"])
+async def test_28_what_is_decided_is_decided_in_every_spelling(raw: bool) -> None:
+    decision = allow(upstream=(("x-is-admin", "no"), ("x_org", "o")), remove=("x-plan", "x.tenant"))
+    respelled = ["X.Is.Admin", "x_is_admin", "X-Is.Admin", "x.org", "X.Plan", "x_plan", "x_tenant"]
+    kept = ["x-is-admin", "x_org", "x-plan", "x.tenant", "x.is", "x.is.administrator", "xplan"]
+    message = check(headers=[(name, "1") for name in (*respelled, *kept)], raw=raw)
+    ok = (await ask(FakeService(decision), message)).ok_response
+    assert sorted(ok.headers_to_remove) == sorted(["x-plan", "x.tenant", *map(str.lower, respelled)])
+
+
 async def test_a_denial_as_envoy_takes_it() -> None:
     answer = await ask(FakeService(limited()), check())
     assert answer.status.code == 8
