@@ -6,6 +6,7 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from jinja2 import Environment
 
@@ -95,6 +96,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         "own_headers": [name.lower() for name in CLIENT_HEADERS],
         "per_try_ms": per_try_ms(settings),
         "socket": socket,
+        "admin": admin(settings.admin),
         "discovery": discovery,
     }
     return render_blocks(environment, PARTS[part], values)
@@ -128,6 +130,13 @@ def per_try_ms(settings: RenderSettings) -> int:
 def socket(address: Address) -> str:
     """Envoy's SocketAddress."""
     return f"{{address: {quoted(address.host)}, port_value: {address.port}}}"
+
+
+def admin(address: Address | Path) -> str:
+    """Envoy's Address of its administration. A socket in the file system is for its owner alone."""
+    if isinstance(address, Path):
+        return f"{{pipe: {{path: {quoted(str(address))}, mode: {0o600}}}}} # of its owner alone"
+    return f"{{socket_address: {socket(address)}}} # loopback only"
 
 
 def discovery(addresses: Iterable[Address]) -> str:

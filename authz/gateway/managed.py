@@ -3,18 +3,21 @@
 import os
 import shutil
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from authz.config import Config
 from authz.gateway.child import Command
 from authz.gateway.from_config import settings_for
-from authz.gateway.ports import free_port
-from authz.gateway.probe import get
+from authz.gateway.probe import get_by_socket
 from authz.gateway.render import render
-from authz.gateway.settings import Address
 
 LOG_LEVEL = "warning"
+
+LONGEST_SOCKET_PATH = 107
+"""Bytes (unix(7)); one more ends the text."""
 
 
 class NoEnvoy(Exception):
@@ -49,20 +52,29 @@ def envoy_command(config: Path, log: Path, *, concurrency: int | None = None) ->
     return Command(name="envoy", arguments=arguments, log=log, environment=os.environ)
 
 
-def write_envoy_config(config: Config, gateway: str, file: Path) -> Address:
-    """Envoy's config for one entry of `gateways`: plain HTTP, its own administration on a free port.
+def admin_socket(directory: Path, cleanup: ExitStack) -> Path:
+    """Where Envoy's administration listens: beside its config, or where that path is too long for a socket,
+    in a temporary directory that goes with `cleanup`.
 
-    Returns where that administration listens. Raises UnusableSettings, which says what to change in
-    `authz.yaml`.
+    No port: any page in a browser on this machine, and any other user of it, could send it commands.
     """
-    admin = Address("127.0.0.1", free_port())
+    socket = directory.absolute() / "envoy-admin.sock"
+    if len(os.fsencode(socket)) > LONGEST_SOCKET_PATH:
+        socket = Path(cleanup.enter_context(TemporaryDirectory(prefix="authz-"))) / socket.name
+    return socket
+
+
+def write_envoy_config(config: Config, gateway: str, file: Path, admin: Path) -> None:
+    """Envoy's config for one entry of `gateways`: plain HTTP, its own administration on the socket `admin`.
+
+    Raises UnusableSettings, which says what to change in `authz.yaml`.
+    """
     (text,) = render("envoy", replace(settings_for(config, gateway), plain_http=True, admin=admin)).values()
     file.write_text(text)
-    return admin
 
 
-async def reaches_the_service(admin: Address) -> bool:
+async def reaches_the_service(admin: Path) -> bool:
     """Whether Envoy holds the service for healthy, and so asks it (admin interface, `/clusters`)."""
-    clusters = await get(admin.host, admin.port, "/clusters")
+    clusters = await get_by_socket(admin, "/clusters")
     lines = clusters.text.splitlines()
     return any(line.startswith("authz::") and line.endswith("health_flags::healthy") for line in lines)

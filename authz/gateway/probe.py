@@ -1,8 +1,10 @@
 """Looking from outside whether something answers, and what a model server serves."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -37,12 +39,22 @@ async def get(host: str, port: int, path: str, *, key: str | None = None) -> Ans
     Asked many times while things start, and therefore as cheap as can be.
     """
     credential = f"authorization: Bearer {key}\r\n" if key is not None else ""
-    request = f"GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\n{credential}connection: close\r\n\r\n"
+    return await _get(asyncio.open_connection(host, port), path, f"host: {host}:{port}\r\n{credential}")
+
+
+async def get_by_socket(socket: Path, path: str) -> Answer:
+    """The same through a socket in the file system."""
+    return await _get(asyncio.open_unix_connection(socket), path, "host: localhost\r\n")
+
+
+async def _get(
+    connecting: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]], path: str, headers: str
+) -> Answer:
     try:
         async with asyncio.timeout(1):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await connecting
             try:
-                writer.write(request.encode())
+                writer.write(f"GET {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n".encode())
                 answer = await reader.read()
             finally:
                 writer.close()

@@ -4,6 +4,7 @@ The defaults are those of the configurations that this repository ships.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -99,7 +100,7 @@ class RenderSettings:
     max_body: int = MAX_BODY  # bytes
     auth_timeout: float = AUTH_TIMEOUT  # seconds
     stream_timeout: int = STREAM_TIMEOUT  # seconds
-    admin: Address = Address("127.0.0.1", 9901)  # Envoy's own administration
+    admin: Address | Path = Address("127.0.0.1", 9901)  # Envoy's own administration; a path: a socket there
     version: str | None = None  # of the operator's gateway, "1.40"; None: the one this release is tested with
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from authz.config.network import Address
 from authz.gateway import demo_key
 from authz.gateway.child import Command, start
 from authz.gateway.first_config import BACKEND, GATEWAY, Wanted, keep
-from authz.gateway.managed import envoy_command, reaches_the_service, write_envoy_config
+from authz.gateway.managed import admin_socket, envoy_command, reaches_the_service, write_envoy_config
 from authz.gateway.ports import free_port, is_free, listens
 from authz.gateway.preflight import (
     CannotStart,
@@ -25,7 +25,6 @@ from authz.gateway.preflight import (
     reached,
 )
 from authz.gateway.probe import NoAnswer, get, served_models
-from authz.gateway.settings import Address as EnvoyAdmin
 from authz.gateway.supervise import Say, Supervisor, stop_all
 from authz.store.open import open_view
 
@@ -69,6 +68,7 @@ class Up:
         self._config = (asked.directory / "authz.yaml").absolute()
         self._children: list[Supervisor] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._cleanup = ExitStack()
         self._started = False
 
     async def start(self) -> Running:
@@ -84,7 +84,8 @@ class Up:
         check_ports(addresses, self._config)
         key = self._renew_key(loaded)
         envoy_yaml = asked.directory / "envoy.yaml"
-        envoy_admin = write_envoy_config(loaded.config, GATEWAY, envoy_yaml)
+        envoy_admin = admin_socket(asked.directory, self._cleanup)
+        write_envoy_config(loaded.config, GATEWAY, envoy_yaml, envoy_admin)
         gateway = reached(addresses[f"gateways.{GATEWAY}.listen.http"])
         service = reached(addresses["decisions.http"])
         serve = self._command("serve", "authz.cli", "serve", "--config", str(self._config))
@@ -104,6 +105,7 @@ class Up:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._cleanup.close()
 
     def kill(self) -> None:
         """End every child at once."""
@@ -192,7 +194,7 @@ class Up:
                     f"{child.command.name} {child.first_death.result()}", f"Its log is {child.command.log}."
                 )
 
-    async def _ready(self, gateway: Address, service: Address, envoy: EnvoyAdmin, key: str) -> None:
+    async def _ready(self, gateway: Address, service: Address, envoy: Path, key: str) -> None:
         """Wait until a request with the key comes through, and Envoy asks the service about others."""
         deadline = time.monotonic() + START_DEADLINE
         while True:

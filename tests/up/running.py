@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from authz.gateway.first_config import Wanted, keep
+from authz.gateway.ports import listens
 from tests.support.ports import free_port
 
 AUTHZ = str(Path(sys.executable).parent / "authz")
@@ -117,6 +118,13 @@ def _parent(process: Path) -> int | None:
         return int((process / "stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return None
+
+
+def listening(pid: int) -> set[int]:
+    """The TCP ports that a process listens on."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ports = {int(line[1].rpartition(":")[2], 16) for line in lines if line[3] == "0A"}
+    return {port for port in ports if listens(pid, port)}
 
 
 def alive(pid: int) -> bool:

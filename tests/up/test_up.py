@@ -3,18 +3,20 @@
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from authz.gateway.first_config import Wanted, keep
 from tests.support.ports import free_port
-from tests.up.running import AUTHZ, RunningUp, alive, eventually, kill
+from tests.up.running import AUTHZ, RunningUp, alive, eventually, kill, listening
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
 Launch = Callable[..., RunningUp]
@@ -83,6 +85,29 @@ def test_what_it_keeps_is_for_its_owner_alone(shared: RunningUp) -> None:
             content = file.read_bytes()
             assert key.encode() not in content, file
             assert token.encode() not in content or file.name == "gateway.token", file
+
+
+def test_envoys_administration_is_on_no_port(shared: RunningUp) -> None:
+    """A page in a browser on this machine could send it commands there, and so could any other user."""
+    envoy = shared.children()["envoy"]
+    assert listening(envoy) == {shared.port}
+    admin = shared.directory / "envoy-admin.sock"
+    assert stat.S_ISSOCK(admin.stat().st_mode)
+    assert admin.stat().st_mode & 0o077 == 0
+
+
+def test_a_path_too_long_for_a_socket_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TemporaryDirectory() as short:
+        monkeypatch.setenv("TMPDIR", short)
+        running = RunningUp(tmp_path / ("d" * 100) / "run", "--demo")
+        try:
+            running.ready()
+            (admin,) = Path(short).glob("authz-*/envoy-admin.sock")
+            assert admin.parent.stat().st_mode & 0o077 == 0
+            assert running.get("/v1/models", key=running.told["key"]).status == 200
+        finally:
+            running.stop()
+        assert not list(Path(short).iterdir())
 
 
 def test_a_command_beside_it_is_in_force_within_a_second(shared: RunningUp) -> None:
