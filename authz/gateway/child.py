@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 _TIE_TO_PARENT = """
 import ctypes, os, sys
@@ -79,8 +79,8 @@ class Process:
 
 async def start(command: Command) -> Process:
     """Start it. Raises OSError where it cannot be."""
-    command.log.parent.mkdir(parents=True, exist_ok=True)
-    with command.log.open("ab") as log:
+    command.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _open_log(command.log) as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-ISc",
@@ -94,3 +94,8 @@ async def start(command: Command) -> Process:
             process_group=0,
         )
     return Process(process)
+
+
+def _open_log(path: Path) -> BinaryIO:
+    """To append to. A log names users and their requests: a new one is for us alone."""
+    return os.fdopen(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600), "ab")

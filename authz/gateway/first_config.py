@@ -5,6 +5,7 @@ Everything else in the file is the operator's, comments included.
 
 import os
 import secrets
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -147,8 +148,14 @@ def _dump(yaml: YAML, data: Any) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
+    """The mode is the old file's: it may hold secrets, and who may read them is for the operator to say."""
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
     fresh = path.with_suffix(".yaml.new")
-    fresh.write_text(text)
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        os.fchmod(descriptor, mode)
+        stream.write(text)
     fresh.replace(path)
 
 

@@ -45,6 +45,26 @@ def test_the_token_is_random_kept_and_for_the_owner_alone(tmp_path: Path) -> Non
     assert (tmp_path / "other" / "gateway.token").read_text() != first
 
 
+def test_a_new_file_is_for_the_owner_alone(tmp_path: Path) -> None:
+    assert stat.S_IMODE(keep(tmp_path, WANTED, PORTS).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o640, 0o644])
+def test_a_file_that_is_written_again_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    path = keep(tmp_path, WANTED, PORTS)
+    path.chmod(mode)
+    keep(tmp_path, Wanted(models=["c"]), {})
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert "c: {}" in path.read_text()
+
+
+def test_what_a_start_that_broke_off_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "authz.yaml.new").write_text("half")
+    path = keep(tmp_path, WANTED, PORTS)
+    assert [each.name for each in sorted(tmp_path.iterdir())] == ["authz.yaml", "gateway.token"]
+    assert load(path).config.rate_headers == "always"
+
+
 def test_a_second_start_that_asks_for_nothing_new_does_not_touch_the_file(tmp_path: Path) -> None:
     path = keep(tmp_path, WANTED, PORTS)
     before = path.stat()

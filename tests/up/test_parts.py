@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from authz.config import loads
 from authz.gateway import demo_key
 from authz.gateway.backoff import Backoff
+from authz.gateway.child import Command, start
 from authz.gateway.from_config import entry_name, settings_for
 from authz.gateway.managed import envoy_command
 from authz.gateway.ports import free_port, holder, is_free
@@ -180,3 +182,15 @@ def test_which_gateway_is_meant(tmp_path: Path) -> None:
     assert entry_name(config, "nginx", None) is None
     with pytest.raises(UnusableSettings, match="of kind envoy, not caddy"):
         entry_name(config, "caddy", "edge")
+
+
+async def test_logs_are_for_the_owner_alone(tmp_path: Path) -> None:
+    log = tmp_path / "log" / "echo.log"
+    command = Command(name="echo", arguments=("/bin/echo", "said"), log=log, environment={})
+    before = os.umask(0o022)
+    try:
+        assert await (await start(command)).wait() == 0
+    finally:
+        os.umask(before)
+    assert log.read_text() == "said\n"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (log.parent, log)] == [0o700, 0o600]
