@@ -5,7 +5,7 @@ from pathlib import Path
 
 from authz.store.embedded import EmbeddedStore, Store
 from authz.store.memory import open_memory
-from authz.store.protocols import Clock, Registry, StoreUnusable
+from authz.store.protocols import Clock, StoreUnusable
 from authz.store.sqlite.service import open_sqlite
 from authz.store.sqlite.view import ViewStore
 
@@ -38,11 +38,6 @@ def open_view(url: str, *, clock: Clock = wall_clock) -> Store:
             "use a store on disk such as sqlite:///var/lib/authz/authz.db"
         )
     return ViewStore(_path(url), clock)
-
-
-def open_registry(url: str, *, clock: Clock = wall_clock) -> Registry:
-    """A command's way to the records. Raises StoreUnusable."""
-    return open_view(url, clock=clock).registry
 
 
 def _path(url: str) -> Path:

@@ -13,7 +13,7 @@ import msgspec
 
 from authz.gateway.first_config import Wanted, keep
 from authz.store.levels import Standing
-from authz.store.open import open_registry
+from authz.store.open import open_view
 from authz.store.protocols import Registry
 from tests.reliability.processes import Seen, children, marked, wait_for
 from tests.support.ports import free_port
@@ -94,7 +94,7 @@ class Stack:
     @property
     def registry(self) -> Registry:
         """The records, as a command beside the service has them."""
-        return open_registry(f"sqlite://{self.directory / 'authz.db'}")
+        return open_view(f"sqlite://{self.directory / 'authz.db'}").registry
 
     def running(self) -> dict[str, int]:
         """By counter of concurrency: how many requests hold a slot, as the service committed it last."""

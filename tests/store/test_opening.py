@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from authz.store.embedded import EmbeddedStore
-from authz.store.open import open_registry, open_store, open_view
+from authz.store.open import open_store, open_view
 from authz.store.protocols import StoreUnusable
 from authz.store.sqlite.database import VERSION
 from tests.contract.kit import Clock
@@ -97,14 +97,14 @@ def test_a_url_that_leads_nowhere(url: str, message: str) -> None:
 
 def test_a_command_cannot_reach_into_memory() -> None:
     with pytest.raises(StoreUnusable, match="command cannot reach it; use a store on disk"):
-        open_registry("memory://")
+        open_view("memory://")
 
 
 def test_a_relative_path_is_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    open_registry("sqlite://./here.db").teams()
+    open_view("sqlite://./here.db").registry.teams()
     assert (tmp_path / "here.db").is_file()
 
 
@@ -135,7 +135,7 @@ def open_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         parent.chmod(mode)
 
 
-@pytest.mark.parametrize("opener", [open_store, open_registry], ids=["service", "command"])
+@pytest.mark.parametrize("opener", [open_store, open_view], ids=["service", "command"])
 def test_a_read_only_file(open_place: Path, opener: Callable[[str], object]) -> None:
     path = open_place / "authz.db"
     _a_store(path)
@@ -163,7 +163,7 @@ async def test_two_services_never_share_a_file(tmp_path: Path) -> None:
     first: EmbeddedStore = open_store(url, clock=Clock())
     with pytest.raises(StoreUnusable, match=f"in use by another authz service \\(process {os.getpid()}\\)"):
         open_store(url, clock=Clock())
-    open_registry(url).users()
+    open_view(url).registry.users()
     await first.close()
     second = open_store(url, clock=Clock())
     await second.close()

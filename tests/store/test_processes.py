@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 DIGEST = b"\7" * 32
 COMMAND = """
 import sys
-from authz.store.open import open_registry
+from authz.store.open import open_view
 from authz.store.records import Key
-registry = open_registry(sys.argv[1])
+registry = open_view(sys.argv[1]).registry
 key = dict(id="key_1", digest=b"\\7" * 32, display="sk", user="bob", created_at=1)
 if sys.argv[2] == "add":
     registry.add_key(Key(**key))

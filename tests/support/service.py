@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from authz.store.open import open_registry
+from authz.store.open import open_view
 from authz.store.protocols import Registry
 from tests.support.ports import free_port
 from tests.support.processes import Process, executable
@@ -43,7 +43,7 @@ class AuthzService:
     @property
     def registry(self) -> Registry:
         """The records, as a command beside the service writes them."""
-        return open_registry(self.store)
+        return open_view(self.store).registry
 
     def ready(self) -> bool:
         try:
