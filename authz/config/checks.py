@@ -6,7 +6,7 @@ from authz.config.credential_slots import counted_credentials
 from authz.config.findings import Finding
 from authz.config.model import Config
 from authz.config.network import Address
-from authz.config.secret import Secret
+from authz.config.secret import SHORTEST_TOKEN, Secret
 from authz.config.yaml_source import DataPath, Source
 
 _OURS: tuple[DataPath, ...] = (("decisions", "http"), ("decisions", "grpc"), ("admin", "listen"))
@@ -17,6 +17,7 @@ def checks(config: Config, source: Source) -> Iterator[Finding]:
     yield from _same_address(config)
     yield from _same_token(config)
     yield from _unproven_gateways(config, source)
+    yield from _short_tokens(config)
     yield from counted_credentials(config)
 
 
@@ -60,12 +61,31 @@ def _same_token(config: Config) -> Iterator[Finding]:
             yield Finding(path, f"this is the same token as `{other}`; each needs its own")
 
 
+def _open_listener(config: Config) -> tuple[str, Address] | None:
+    """The first of `decisions` that others than this machine reach."""
+    listeners = (("http", config.decisions.http), ("grpc", config.decisions.grpc))
+    return next((listener for listener in listeners if not listener[1].loopback), None)
+
+
+def _short_tokens(config: Config) -> Iterator[Finding]:
+    """Off loopback anybody may guess; on it this is a warning."""
+    listener = _open_listener(config)
+    for name, gateway in config.gateways.items() if listener is not None else ():
+        token = gateway.token
+        if token is not None and token.present and len(token.reveal()) < SHORTEST_TOKEN:
+            message = (
+                f"a token of less than {SHORTEST_TOKEN} characters, and decisions do not listen on loopback; "
+                "make one with `openssl rand -hex 32`"
+            )
+            yield Finding(("gateways", name, "token"), message)
+
+
 def _unproven_gateways(config: Config, source: Source) -> Iterator[Finding]:
     """Off loopback a gateway without token or certificate could be anybody (refuse to start)."""
-    listeners = (("http", config.decisions.http), ("grpc", config.decisions.grpc))
-    key, address = next((listener for listener in listeners if not listener[1].loopback), (None, None))
-    if key is None:
+    listener = _open_listener(config)
+    if listener is None:
         return
+    key, address = listener
     # As written, so that a gateway with some other mistake is looked at too.
     gateways = source.at(("gateways",))
     if not gateways:

@@ -59,7 +59,7 @@ class GatewayEntry(Section):
     """Addresses that it may connect from. A restriction beside the token, never instead of it."""
 
     request_id: Literal["gateway", "authz"] = "authz"
-    """Whose request id counts: `gateway` where it overwrites the client's own, else authz makes one."""
+    """Whose request id counts: `gateway` where it proves itself and overwrites the client's, else authz's."""
 
     listen: Listen = Listen()
     """Where the rendered gateway listens."""
@@ -85,3 +85,12 @@ class GatewayEntry(Section):
         if isinstance(listen, dict) and "https" in listen and "tls" not in data:
             message = "`https` needs `tls: {cert: ..., key: ...}` beside `listen`"
             yield Wrong(message, at=("listen", "https"), on_key=True)
+        if data.get("request_id") == "gateway":
+            if data.get("kind") == GatewayKind.TRAEFIK.value:
+                message = "Traefik makes no request id that could count; leave `request_id` out"
+                yield Wrong(message, at=("request_id",))
+            elif not {"token", "mtls"} & data.keys():
+                message = (
+                    "without `token` or `mtls` anybody may choose the id; add one, or leave `request_id` out"
+                )
+                yield Wrong(message, at=("request_id",))

@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from authz.config.base import ONE_KEY, LoadContext, Section, Wrong, context, describe
 
 MAX_FILE = 1 << 20
+SHORTEST_TOKEN = 16  # characters; fewer can be guessed by whoever reaches the address
 
 
 class SecretMissing(Exception):

@@ -6,14 +6,13 @@ from authz.config.admin import AdminToken
 from authz.config.authenticators import JwtAuthenticator
 from authz.config.findings import Finding
 from authz.config.model import Config
-from authz.config.secret import Secret
+from authz.config.secret import SHORTEST_TOKEN, Secret
 from authz.config.shape import walk
 from authz.config.store import Store
 from authz.config.yaml_source import DataPath
 from authz.quota import Algorithm, Unit
 from authz.request import GatewayKind
 
-SHORTEST_TOKEN = 16
 _CONTAINER_SECRETS = (
     "file /run/secrets/"  # container runtimes mount these readable by all, into one container
 )
@@ -22,6 +21,7 @@ _CONTAINER_SECRETS = (
 def warnings(config: Config) -> Iterator[Finding]:
     """In no order."""
     yield from _secrets(config)
+    yield from _closed_admin(config)
     yield from _unused(config)
     yield from _shadowed_routes(config)
     yield from _loose_tokens(config)
@@ -52,6 +52,13 @@ def _secrets(config: Config) -> Iterator[Finding]:
                 path,
                 f"a token of less than {SHORTEST_TOKEN} characters; make one with `openssl rand -hex 32`",
             )
+
+
+def _closed_admin(config: Config) -> Iterator[Finding]:
+    admin = config.admin
+    if not admin.listen.loopback and admin.token is None and not admin.tokens:
+        message = "`admin` has no `token`: every admin call but /livez and /readyz is refused"
+        yield Finding(("admin", "listen"), message)
 
 
 def _unused(config: Config) -> Iterator[Finding]:

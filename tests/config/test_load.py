@@ -239,6 +239,21 @@ def test_warnings_are_located() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("admin", "warned"),
+    [
+        ("listen: 0.0.0.0:9002", True),
+        ("listen: 127.0.0.1:9002", False),
+        ("listen: 0.0.0.0:9002, token: {env: T}", False),
+        ("listen: 0.0.0.0:9002, tokens: {ops: {env: T, role: reader}}", False),
+    ],
+)
+def test_an_admin_address_that_answers_nobody_is_told(admin: str, warned: bool) -> None:
+    warnings = loads(f"admin: {{{admin}}}", file="f", environ={"T": "x" * 32}).warnings
+    message = "f:1:17: `admin` has no `token`: every admin call but /livez and /readyz is refused"
+    assert (message in map(str, warnings)) is warned
+
+
 def test_models_of_the_store_alone_are_not_checked() -> None:
     text = "backends: {a: {url: http://127.0.0.1:1, models: [later]}}"
     assert loads(text).config.backends["a"].models == ("later",)
