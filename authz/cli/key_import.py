@@ -13,7 +13,7 @@ from typing import Any
 from authz.authenticate.key_format import digest, display, new_id
 from authz.cli.context import Context
 from authz.cli.errors import CommandError
-from authz.cli.values import moment_ahead, names, quotas
+from authz.cli.values import moment_ahead, names, quotas, team
 from authz.store.records import Key
 
 FIELDS = frozenset({"user", "key", "sha256", "name", "team", "models", "roles", "limits", "expires"})
@@ -80,13 +80,14 @@ def _key(fields: Any, context: Context) -> Key:
         raise _Wrong("`user` is needed")
     expires = _text(fields, "expires")
     models = _list(fields, "models")
+    team_name = _text(fields, "team")
     return Key(
         id=new_id(),
         digest=_digest(secret, hashed),
         display=display(secret) if secret is not None else "imported",
         user=user,
         name=_text(fields, "name") or "",
-        team=_text(fields, "team"),
+        team=None if team_name is None else team(team_name),
         models=None if models is None else names(models, "model"),
         roles=names(_list(fields, "roles") or (), "role"),
         quotas=quotas(

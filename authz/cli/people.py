@@ -6,7 +6,7 @@ from typing import TypeVar
 from authz.cli import output
 from authz.cli.context import Context
 from authz.cli.errors import CommandError, UsageError
-from authz.cli.values import name, names, quotas
+from authz.cli.values import names, quotas, team
 from authz.config.base import nearest
 from authz.quota import Quota
 from authz.store.protocols import Duplicate, InUse, NotFound, Registry
@@ -71,8 +71,8 @@ def team_name(registry: Registry, given: str | None) -> str | None:
     """The team, with a word of warning where no record of it exists. Raises UsageError."""
     if given is None:
         return None
-    known = [team.name for team in registry.teams()]
-    if name(given, "team") not in known:
+    known = [each.name for each in registry.teams()]
+    if team(given) not in known:
         meant = nearest(given, known)
         more = f"Did you mean {meant!r}?" if meant else f"authz teams add {given} gives it models and limits."
         output.note(f"note: there is no team {given!r} yet. {more}")

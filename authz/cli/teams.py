@@ -33,7 +33,7 @@ def add(
     at = context.read(common)
     with context.registry(at) as registry, _explained:
         team = Team(
-            name=values.name(name, "team"),
+            name=values.team(name),
             models=people.model_list(at, registry, model, none=no_models),
             quotas=people.limit_list(at, limit),
             created_at=at.now,

@@ -73,6 +73,16 @@ def name(text: str, what: str) -> str:
     return text
 
 
+def team(text: str) -> str:
+    """A team's name. Raises UsageError.
+
+    It has no colon: where somebody has no team, `user:NAME` is counted in its place.
+    """
+    if ":" in name(text, "team"):
+        raise UsageError("a team's name has no colon.")
+    return text
+
+
 def spell_moment(at: int | None) -> str | None:
     """ISO 8601 in UTC, to the second."""
     if at is None:

@@ -235,7 +235,7 @@ def test_a_models_claim_of_another_kind_allows_nothing(value: object, models: se
     assert found.inherits_models is False
 
 
-@pytest.mark.parametrize("team", [7, {"a": 1}, ["ok\n"], [["x"]], "a\r\n", True])
+@pytest.mark.parametrize("team", [7, {"a": 1}, ["ok\n"], [["x"]], "a\r\n", True, "user:bob", ["user:bob"]])
 def test_a_team_of_another_kind_refuses(team: object) -> None:
     """Dropped, it would take the team's limits with it."""
     outcome = at_once(with_secret(teams=("groups",)).authenticate(bearer(sign(claims(groups=team)))))

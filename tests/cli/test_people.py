@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from authz.config import load
 from authz.store.open import open_view
 from tests.cli.conftest import Authz
@@ -91,3 +93,26 @@ def test_a_model_of_the_store_from_beginning_to_end(authz: Authz) -> None:
 def test_models_can_be_listed_even_with_a_store_in_memory(authz: Authz, config: Path) -> None:
     config.write_text(config.read_text().replace("sqlite:authz.db", "memory://"))
     assert len(authz("models", "list", "--json").json) == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("teams", "add", "user:bob"),
+        ("users", "add", "alice", "--team", "user:bob"),
+        ("users", "update", "carol", "--team", "user:bob"),
+        ("keys", "create", "--user", "alice", "--team", "user:bob"),
+    ],
+    ids=" ".join,
+)
+def test_no_team_is_called_like_the_counter_of_a_user_without_one(
+    authz: Authz, command: tuple[str, ...]
+) -> None:
+    authz("users", "add", "carol")
+    ran = authz(*command)
+    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: a team's name has no colon.")
+    assert authz("teams", "list", "--json").json == []
+    assert [(user["name"], user["team"]) for user in authz("users", "list", "--json").json] == [
+        ("carol", None)
+    ]
+    assert authz("keys", "list", "--json").json == []
