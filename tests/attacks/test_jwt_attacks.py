@@ -467,7 +467,8 @@ async def test_67_a_key_on_another_curve(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "members", [{"y": jwk("secp256k1")["y"]}, {"x": "AA"}, {"crv": "P-384"}, {"crv": None}],
+    "members",
+    [{"y": jwk("secp256k1")["y"]}, {"x": "AA"}, {"crv": "P-384"}, {"crv": None}],
     ids=["another-y", "another-x", "another-curve", "no-curve"],
 )
 async def test_67_a_point_that_is_not_on_its_curve_is_left_out(members: dict[str, Any]) -> None:
