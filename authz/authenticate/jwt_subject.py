@@ -72,8 +72,8 @@ class SubjectMapping:
             return None
         if not isinstance(value, str) or not is_name(value):
             return _invalid("The team's claim is not a name.")
-        if ":" in value:  # a caller without a team is counted as `user:NAME` in its place
-            return _invalid("The team's name holds a colon.")
+        if value.startswith("user:"):  # a caller without a team is counted as `user:NAME` in its place
+            return _invalid("The team's name begins with `user:`.")
         return value
 
     def _claim_headers(self, claims: dict[str, Any]) -> tuple[tuple[str, str], ...] | Refused:

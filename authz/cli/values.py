@@ -76,10 +76,10 @@ def name(text: str, what: str) -> str:
 def team(text: str) -> str:
     """A team's name. Raises UsageError.
 
-    It has no colon: where somebody has no team, `user:NAME` is counted in its place.
+    It does not begin with `user:`: where somebody has no team, `user:NAME` is counted in its place.
     """
-    if ":" in name(text, "team"):
-        raise UsageError("a team's name has no colon.")
+    if name(text, "team").startswith("user:"):
+        raise UsageError("a team's name does not begin with `user:`.")
     return text
 
 

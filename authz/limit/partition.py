@@ -46,7 +46,7 @@ def readers_of(dimensions: Sequence[str]) -> tuple[Reader, ...]:
 
 def _key(spending: Spending) -> str:
     # A caller without a key of ours is told apart by its user; so is one without a team.
-    # No name of a team and no id of a key has a colon, so neither can be somebody's `user:NAME`.
+    # No name of a team and no id of a key begins with `user:`, so neither is somebody's `user:NAME`.
     return spending.subject.key or f"user:{spending.subject.user}"
 
 

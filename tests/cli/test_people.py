@@ -110,7 +110,7 @@ def test_no_team_is_called_like_the_counter_of_a_user_without_one(
 ) -> None:
     authz("users", "add", "carol")
     ran = authz(*command)
-    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: a team's name has no colon.")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: a team's name does not begin with `user:`.")
     assert authz("teams", "list", "--json").json == []
     assert [(user["name"], user["team"]) for user in authz("users", "list", "--json").json] == [
         ("carol", None)
