@@ -28,7 +28,7 @@ from authz.gateway.probe import NoAnswer, get, served_models
 from authz.gateway.supervise import Say, Supervisor, stop_all
 from authz.store.open import open_view
 
-STOP_GRACE = 1.5
+STOP_GRACE = 1.2
 """Seconds that all children together get to end by themselves; two in all is what we promise."""
 
 DEMO_MODELS = ("demo",)
