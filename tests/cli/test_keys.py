@@ -188,7 +188,10 @@ def test_import_of_csv(authz: Authz, tmp_path: Path) -> None:
         ('{"user": "a", "key": ["hunter22222"]}', "line 1: `key` is text"),
         ('{"user": "a", "sha256": "hunter22222"}', "line 1: `sha256` is 64 hex digits"),
         ('{"user": "a", "key": "hunter22222", "limits": ["x"]}', "line 1: 'x' is not a limit"),
-        ('{"user": "a", "key": "hunter22222", "team": "user:bob"}', "line 1: a team's name does not begin with `user:`"),
+        (
+            '{"user": "a", "key": "hunter22222", "team": "user:bob"}',
+            "line 1: a team's name does not begin with `user:`",
+        ),
         ('{"user": "hunter22222"', "line 1: this is not JSON"),
         ('{"user": "a", "key": "hunter22222"}\n{"user": "b", "key": "hunter22222"}', "same key as in line 1"),
         ("user,key\na,hunter22222,x\n", "line 2: fields are"),
