@@ -55,6 +55,7 @@ class Allow(Struct, frozen=True, kw_only=True):
     client: tuple[Header, ...]
     query: str | None = None
     limits: tuple[LimitState, ...] = ()
+    edit: str | None = None  # how the gateway changes the body, see `authz.edit`
 
     reason: Reason = Reason.ALLOWED
 

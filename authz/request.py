@@ -70,6 +70,8 @@ class Request(Struct, frozen=True, kw_only=True):
     body_state: BodyState = BodyState.NONE
     ip: str | None = None  # the client's address; None unless the gateway is proven
     certificate: str | None = None  # client certificate (PEM), verified by a proven gateway
+    can_edit: bool = False  # a proven gateway says that it changes the body as we tell it
+    lease_ms: int | None = None  # a proven gateway says that it tells within this that a response still runs
 
     def __repr__(self) -> str:
         """Headers, query and body may carry credentials: none of them is shown."""

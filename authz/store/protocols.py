@@ -6,13 +6,13 @@ Denied is not an error: it is a value. A store that cannot answer raises
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from msgspec import Struct
 
 from authz.quota import Unit
-from authz.store.records import Adjustment, Denial, Key, Model, Team, User
+from authz.store.records import Adjustment, Denial, Entry, Key, Model, Team, User
 
 Clock = Callable[[], int]
 """Milliseconds since the Unix epoch. Injected everywhere; it may step back."""
@@ -86,13 +86,43 @@ class Exhausted(Struct, frozen=True):
     levels: tuple[Level, ...]
 
 
+class Outcome(StrEnum):
+    """What became of a settlement."""
+
+    SETTLED = "settled"
+    CORRECTED = "corrected"  # it had expired: its entry in the ledger is put right, once
+    ALREADY = "already"  # settled before; nothing was changed
+    UNKNOWN = "unknown"  # never made, or forgotten
+    FOREIGN = "foreign"  # another gateway's
+
+
+class Settled(Struct, frozen=True):
+    """A settlement's outcome and, where it changed something, how the counters of the reservation stand."""
+
+    outcome: Outcome
+    holds: tuple[Hold, ...] = ()
+    levels: tuple[Level, ...] = ()  # in the order of `holds`
+
+
+class Remembered(Struct, frozen=True):
+    """A reservation that may still be settled."""
+
+    facts: bytes  # as `reserve` was given them
+    created: int
+    expired: bool  # charged as held; a report corrects it
+
+
 class Counters(Protocol):
     """Reserve before, settle after. All or nothing; see `quota-semantics` in docs/."""
 
     async def reserve(
-        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int
+        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved | Exhausted:
         """Make every hold, or none.
+
+        With `facts` (`authz.store.records.Facts`, encoded) the reservation is remembered until it is
+        settled, and its end, an expiry too, becomes an entry in the ledger. Without, it counts and is
+        forgotten once the gateway's own retry cannot come any more, unless it holds more than requests.
 
         The same id from the same gateway within 5 s, while unsettled, is its own retry: a replay.
         Otherwise an id that was used before names a new attempt: it is charged, and cannot be settled.
@@ -100,10 +130,24 @@ class Counters(Protocol):
         """
         ...
 
-    async def settle(self, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> bool:
+    async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
+        """What a settlement needs to know first. An `Outcome`: it cannot be settled any more, and why."""
+        ...
+
+    async def settle(
+        self, reservation: str, gateway: str, actual: Mapping[Unit, int], note: bytes = b""
+    ) -> Settled:
         """Charge what was used instead of what was held; a missing unit stays as held.
 
-        Idempotent. False when the reservation is unknown, already settled or another gateway's.
+        Idempotent. `note` (`authz.store.records.Note`, encoded) becomes part of its ledger entry, in the
+        same step.
+        """
+        ...
+
+    async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
+        """The request still runs: it expires `ttl_ms` from now, yet at most `life_ms` after it was made.
+
+        False when it is unknown, settled, expired (nothing is revived) or another gateway's.
         """
         ...
 
@@ -188,3 +232,46 @@ class DenialLog(Protocol):
         self, *, since: int = 0, user: str = "", status: int = 0, reason: str = "", limit: int = 100
     ) -> Sequence[Denial]: ...
     def show(self, id: str) -> Denial | None: ...
+
+
+class UsageRow(Struct, frozen=True, kw_only=True):
+    """The sum of the ledger over one group. Cached is part of input, reasoning part of output."""
+
+    group: Mapping[str, str]  # {"team": "nlp", "model": "llama3"}
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    reasoning_tokens: int
+    cost: int  # 1e-9 of the currency
+    estimated_input_tokens: int  # of the above: not counted by a model server
+    estimated_output_tokens: int
+
+
+class Ledger(Protocol):
+    """What requests used. Reading is for commands and the admin API, never for a decision."""
+
+    def usage(
+        self, *, since: int, until: int, by: Sequence[str], only: Mapping[str, str] | None = None
+    ) -> Sequence[UsageRow]:
+        """Sums of [since, until) by any of user, team, key, model, route, gateway, source, day."""
+        ...
+
+    def entries(
+        self,
+        *,
+        since: int = 0,
+        until: int | None = None,
+        only: Mapping[str, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Entry]:
+        """Single entries, the latest first."""
+        ...
+
+    def entry(self, id: str) -> Entry | None:
+        """By reservation or request id."""
+        ...
+
+    async def durable(self) -> None:
+        """Returns once every settlement so far is on the disk. Raises StoreUnavailable."""
+        ...

@@ -3,9 +3,12 @@
 Moments (`*_at`) are integer milliseconds since the Unix epoch.
 """
 
+from enum import StrEnum
+
 from msgspec import Struct
 
 from authz.quota import Quota
+from authz.usage import NO_USAGE, Usage
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -102,3 +105,62 @@ class Denial(Struct, frozen=True, kw_only=True):
     ip: str = ""
     limits: tuple[dict[str, str | int | float | bool], ...] = ()  # every limit's figures
     also: tuple[str, ...] = ()  # the latest other request ids of a flood
+
+
+class Source(StrEnum):
+    """Where the figures of a ledger entry come from."""
+
+    REPORTED = "reported"  # the model server counted
+    ESTIMATED = "estimated"  # it did not tell: calibrated from bytes
+    EXPIRED = "expired"  # nobody told anything in time: charged as held
+    CORRECTED = "corrected"  # told after it had expired
+    RELEASED = "released"  # refused, failed or never reached a model server
+
+
+class Facts(Struct, frozen=True, array_like=True, kw_only=True):
+    """What is known of a request when it is let through: kept with its reservation for the ledger.
+
+    `hold` is the most it can use, `hold_cost` in 1e-9 of the currency. The price is the one
+    of that moment, so that a cost never exceeds what was held for it.
+    """
+
+    request_id: str
+    user: str
+    team: str = ""
+    key: str = ""
+    model: str = ""
+    route: str = ""
+    path: str = ""  # which API: tells whether there is output at all
+    hold: Usage = NO_USAGE
+    hold_cost: int = 0
+    price: Price = Price()
+    stream: bool = False
+    asked_output: int = 0  # tokens of one answer at most, as it went to the model server; 0: no answer
+    answers: int = 1  # choices x prompts
+    prompts: int = 1  # inputs of a rerank, classify or embeddings request
+    request_bytes: int = 0  # of the body
+    gateway_request_id: str = ""  # the gateway's own, where nobody else can choose it
+
+
+class Note(Struct, frozen=True, array_like=True, kw_only=True):
+    """What a settlement adds to the facts."""
+
+    usage: Usage = NO_USAGE
+    cost: int = 0
+    source: Source = Source.REPORTED
+    status: int = 0
+    aborted: bool = False
+    streamed: bool = False
+    response_bytes: int = 0
+    duration_ms: int = 0
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One request in the ledger."""
+
+    reservation: str
+    gateway: str
+    at: int  # when it was let through
+    ended_at: int  # when it was settled or expired
+    facts: Facts
+    note: Note
