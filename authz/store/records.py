@@ -140,6 +140,7 @@ class Facts(Struct, frozen=True, array_like=True, kw_only=True):
     prompts: int = 1  # inputs of a rerank, classify or embeddings request
     request_bytes: int = 0  # of the body
     gateway_request_id: str = ""  # the gateway's own, where nobody else can choose it
+    lease_ms: int = 0  # the gateway tells within this that the response still runs; 0: it does not tell
 
 
 class Note(Struct, frozen=True, array_like=True, kw_only=True):
