@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from authz.calendar import calendar_bounds
 from authz.decision import Limit, LimitState
-from authz.limit.calendar import calendar_bounds
 from authz.limit.estimate import upper_bound
 from authz.limit.partition import Partition, counter_key, readers_of, spell
 from authz.limit.policy import Policy

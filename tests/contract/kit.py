@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from authz.limit.calendar import calendar_bounds
+from authz.calendar import calendar_bounds
 from authz.quota import Unit
 from authz.store.embedded import EmbeddedStore
 from authz.store.protocols import Hold, Kind

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 
-from authz.limit.calendar import calendar_bounds
+from authz.calendar import calendar_bounds
 from tests.contract.kit import DAY, HOUR, at
 
 ZONES = [

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from authz.limit.calendar import calendar_bounds
+from authz.calendar import calendar_bounds
 from authz.quota import Unit
 from authz.store import ops
 from authz.store.counting import KINDS, State, gcra
