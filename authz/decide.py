@@ -7,16 +7,18 @@ coroutine once and have its answer. Otherwise it awaits bare futures only.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
-from authz import canonical, route, upstream
+from authz import canonical, edit, route, upstream
 from authz.authenticate.presented import Presented, Twice
 from authz.authenticate.protocol import Refused
 from authz.authorize import Asked, authorize
 from authz.canonical import Target
 from authz.decision import Allow, Decision, Deny, Header, LimitState, StageName
 from authz.denial import deny
-from authz.limit.estimate import is_unbounded
+from authz.edit_request import ask_for_usage
+from authz.limit.estimate import bound_of
 from authz.limit.headers import rate_headers
 from authz.limit.plan import Planned, plan, states
 from authz.limit.spending import Spending
@@ -26,7 +28,7 @@ from authz.peek import NOTHING, Peek, peek
 from authz.quota import TOKEN_UNITS
 from authz.reason import Reason
 from authz.refusal import Refusal
-from authz.request import BodyState, Gateway, Request
+from authz.request import BodyState, Request
 from authz.route import Route
 from authz.rules import Rules
 from authz.store.protocols import (
@@ -39,7 +41,9 @@ from authz.store.protocols import (
     Reserved,
     StoreUnavailable,
 )
+from authz.store.records import Facts, Price
 from authz.subject import Subject
+from authz.usage import Usage
 
 
 class Known(Struct):
@@ -123,7 +127,8 @@ class Decider:
             return self._refuse(known, model)
         known.model = model
         record = rules.catalog.get(model) if model is not None else None
-        asked = Asked(request, target, subject, seen, model, record, rules.catalog, is_listing(target))
+        listing = is_listing(target)
+        asked = Asked(request, target, subject, seen, model, record, rules.catalog, listing)
         refusal = authorize(known.route.authorize, asked) or _too_long(seen, asked)
         if refusal is not None:
             return self._refuse(known, refusal)
@@ -138,36 +143,46 @@ class Decider:
             model=model,
             known=record,
             peek=seen,
+            bound=bound_of(request, target, seen, model, record),
         )
         planned = plan(known.route.planners, spending, self._directory, self._clock())
-        if any(each.policy.quota.unit in TOKEN_UNITS for each in planned) and is_unbounded(spending):
+        if not spending.bound.sure and any(each.policy.quota.unit in TOKEN_UNITS for each in planned):
             return self._refuse(known, _UNBOUNDED)
-        reservation = _reservation_id(request, target, known.route) if planned else None
+        holds = [each.hold for each in planned]
+        # The list of models is no request for a model: nothing of it is in the ledger.
+        reservation = _reservation_id(request, target, known.route) if planned or not listing else None
         try:
-            outcome = await self._reserve(reservation, request, planned, charge=charge)
+            if not charge:
+                outcome = await self._counters.peek(holds)
+            elif reservation is None:
+                outcome = Reserved(())
+            else:
+                outcome = await self._counters.reserve(
+                    reservation,
+                    request.gateway.name,
+                    holds,
+                    _remembered_ms(request, holds, listing=listing),
+                    b"" if listing else _facts(spending),
+                )
         except StoreUnavailable:
             self._store_failed("reserve")
             if any(each.policy.on_store_failure != "allow" for each in planned):
                 return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
-            planned, reservation, outcome = [], None, Reserved(())
+            planned, reservation, outcome = [], None, Reserved(())  # the response then settles nothing
         if isinstance(outcome, Exhausted):
             return self._exhausted(known, planned, outcome)
         known.limits = states(planned, outcome)
-        return self._allow(known, known.route, subject, target, reservation)
-
-    async def _reserve(
-        self, reservation: str | None, request: Request, planned: Sequence[Planned], *, charge: bool
-    ) -> Reserved | Exhausted:
-        if reservation is None:  # no limit applies
-            return Reserved(())
-        holds = [each.hold for each in planned]
-        if not charge:
-            return await self._counters.peek(holds)
-        ttl_ms = _remembered_ms(request.gateway, holds)
-        return await self._counters.reserve(reservation, request.gateway.name, holds, ttl_ms)
+        changes = _edit(spending, known.route) if request.can_edit else None
+        return self._allow(known, known.route, subject, target, reservation, changes)
 
     def _allow(
-        self, known: Known, taken: Route, subject: Subject, target: Target, reservation: str | None
+        self,
+        known: Known,
+        taken: Route,
+        subject: Subject,
+        target: Target,
+        reservation: str | None,
+        changes: str | None,
     ) -> Allow:
         request = known.request
         backend = upstream.choose(self.rules.backends, known.model)
@@ -203,6 +218,7 @@ class Decider:
             client=client,
             query=query,
             limits=known.limits,
+            edit=changes,
         )
 
     def _exhausted(self, known: Known, planned: Sequence[Planned], outcome: Exhausted) -> Deny:
@@ -233,15 +249,63 @@ RETRY_MS = 5_000  # a gateway's own retry of a check comes within this
 LEASE_MARGIN_MS = 30_000  # a lease outlasts the stream that it is for
 
 
-def _remembered_ms(gateway: Gateway, holds: Sequence[Hold]) -> int:
-    """How long the store must know a reservation.
+SHORTEST_LEASE_MS = 3_000  # what a gateway says about itself is taken within reason
 
-    A lease, until the gateway ends the stream at the latest. Anything else is
-    charged and stays charged: it is known only while its check may be repeated.
+
+def _remembered_ms(request: Request, holds: Sequence[Hold], *, listing: bool) -> int:
+    """How long a reservation lives of which nobody tells anything.
+
+    As long as the gateway says that it needs to tell that a response still runs,
+    else until it ends the stream at the latest. One that has not proven itself
+    can settle nothing: then only a slot must last as long as its stream may. The
+    list of models is our own answer: over at once, and its end is told by nobody.
     """
-    if any(hold.kind is Kind.CONCURRENCY for hold in holds):
-        return gateway.stream_timeout_ms + LEASE_MARGIN_MS
-    return RETRY_MS if gateway.request_id_is_ours else 0
+    gateway = request.gateway
+    leased = any(hold.kind is Kind.CONCURRENCY for hold in holds)
+    if listing:
+        return RETRY_MS if leased or gateway.request_id_is_ours else 0
+    longest = gateway.stream_timeout_ms + LEASE_MARGIN_MS
+    if not gateway.proven:
+        return longest if leased else RETRY_MS
+    if request.lease_ms is None:
+        return longest
+    return min(max(request.lease_ms, SHORTEST_LEASE_MS), longest)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_FREE = Price()
+
+
+def _facts(spending: Spending) -> bytes:
+    """What the ledger will want to know of the request, encoded."""
+    request, subject, seen, bound = spending.request, spending.subject, spending.peek, spending.bound
+    return _encode(
+        Facts(
+            request_id=request.request_id,
+            user=subject.user,
+            team=subject.team or "",
+            key=subject.key or "",
+            model=spending.model or "",
+            route=spending.route,
+            path=spending.target.path,
+            hold=Usage(bound.input, bound.output),
+            hold_cost=bound.cost,
+            price=spending.known.price if spending.known is not None else _FREE,
+            stream=seen.stream,
+            asked_output=bound.answer,
+            answers=bound.answers,
+            prompts=seen.prompts,
+            request_bytes=len(request.body),
+            gateway_request_id=request.request_id if request.gateway.request_id_is_ours else "",
+        )
+    )
+
+
+def _edit(spending: Spending, taken: Route) -> str | None:
+    """How the gateway changes the body. Only of a body that was read, which is whole and plain."""
+    seen = spending.peek
+    splices = list(ask_for_usage(spending.target.path, seen, taken.include_usage))
+    return edit.spell(seen.size, splices) if splices else None
 
 
 _UNBOUNDED = Refusal(

@@ -5,6 +5,7 @@ could disagree about a field we govern is refused (attacks 84-89).
 """
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
@@ -44,7 +45,13 @@ GOVERNED = frozenset(
     }
     | {"prompt", "input", "messages", "previous_response_id", "usage"}
 )
-_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_EDITABLE = frozenset({"stream_options", *OUTPUT_LIMITS})
+
+Place = tuple[int, bytes]
+"""Where in the body a member's value begins, and the value as it is written there."""
+
+_NOWHERE: Mapping[str, Place] = {}
 
 
 class Peek(Struct, frozen=True, kw_only=True):
@@ -56,6 +63,8 @@ class Peek(Struct, frozen=True, kw_only=True):
     choices: int = 1  # answers produced per prompt: max(n, best_of)
     prompts: int = 1
     size: int = 0  # bytes of the body
+    opening: int = 0  # where the first member may begin: behind the brace
+    places: Mapping[str, Place] = _NOWHERE  # of the members that a gateway may be told to change
 
 
 NOTHING = Peek()
@@ -87,7 +96,7 @@ def peek(request: Request) -> Peek | Refusal:
     if not is_json(headers.get("content-type", "")) or "content-type" in request.repeated:
         return Refusal(Reason.UNSUPPORTED_MEDIA_TYPE)
     try:
-        return _governed(_members(request.body), len(request.body))
+        return _governed(request.body)
     except _Fault as fault:
         return fault.refusal
 
@@ -108,8 +117,8 @@ def is_json(content_type: str) -> bool:
     return all(value.strip('"') in ("utf-8", "utf8") for value in charset)
 
 
-def _members(body: bytes) -> dict[str, bytes]:
-    """The object's members. Refuses invalid JSON, repeated names and too much of anything."""
+def _members(body: bytes) -> tuple[dict[str, bytes], Mapping[str, Place]]:
+    """The object's members and some places. Refuses invalid JSON, repeated names, too much of anything."""
     if body.count(b'"') > MOST_QUOTES:
         raise _Fault(Reason.BODY_TOO_LARGE, "The body holds too many fields.")
     try:
@@ -122,24 +131,28 @@ def _members(body: bytes) -> dict[str, bytes]:
     if any(len(name) > LONGEST_NAME for name in fields):
         raise _Fault(Reason.BODY_TOO_LARGE, f"A field's name is longer than {LONGEST_NAME} characters.")
     raws = {name: bytes(raw) for name, raw in fields.items()}
-    _refuse_repeats(body, raws)
-    return raws
+    return raws, _laid(body, raws)
 
 
-def _refuse_repeats(body: bytes, raws: dict[str, bytes]) -> None:
+def _laid(body: bytes, raws: dict[str, bytes]) -> Mapping[str, Place]:
     """The decoder keeps the last of two equal names: lay its members over the text; nothing may be left.
 
     Members come in order of first appearance, so with a repeat either a value
     does not match or text remains. Costs one regex match a member.
     """
     pattern, position = _OPENING, 0
+    places: dict[str, Place] = {}
     for name, raw in raws.items():
         member = pattern.match(body, position)
         if member is None or not body.startswith(raw, member.end()):
             raise _repeated(name)
-        position = member.end() + len(raw)
+        begin = member.end()
+        position = begin + len(raw)
         pattern = _NEXT
-        if name not in GOVERNED and (folded := name.casefold()) in GOVERNED:
+        if name in GOVERNED:
+            if name in _EDITABLE:
+                places[name] = (begin, raw)
+        elif (folded := name.casefold()) in GOVERNED:
             message = f"Write {folded!r} exactly so: readers disagree about its letter case."
             raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
         if len(raw) > LONGEST_NUMBER and raw[0] in b"-0123456789":
@@ -148,6 +161,7 @@ def _refuse_repeats(body: bytes, raws: dict[str, bytes]) -> None:
             )
     if raws and _CLOSING.fullmatch(body, position) is None:
         raise _repeated(None)
+    return places
 
 
 def _repeated(name: str | None) -> _Fault:
@@ -156,9 +170,12 @@ def _repeated(name: str | None) -> _Fault:
     )
 
 
-def _governed(raws: dict[str, bytes], size: int) -> Peek:
-    limits = [_whole(raws, name, 1, 2**31 - 1) for name in _OUTPUT_LIMITS]
+def _governed(body: bytes) -> Peek:
+    raws, places = _members(body)
+    limits = [_whole(raws, name, 1, 2**31 - 1) for name in OUTPUT_LIMITS]
     asked = [limit for limit in limits if limit is not None]
+    if raws.get("stream_options", b"null")[:1] not in b"{n":
+        raise _Fault(Reason.BAD_PARAMETER, "`stream_options` must be an object.", "stream_options")
     n, best_of = _whole(raws, "n", 1, MOST_CHOICES), _whole(raws, "best_of", 1, MOST_CHOICES)
     return Peek(
         model=_model(raws),
@@ -166,7 +183,9 @@ def _governed(raws: dict[str, bytes], size: int) -> Peek:
         max_output=max(asked) if asked else None,
         choices=max(n or 1, best_of or 1),
         prompts=max(_count(raws, "prompt"), _count(raws, "input") if "messages" not in raws else 1),
-        size=size,
+        size=len(body),
+        opening=body.index(b"{") + 1,
+        places=places,
     )
 
 

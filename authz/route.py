@@ -8,6 +8,7 @@ from msgspec import Struct
 from authz.authenticate.combine import Combined
 from authz.authorize import Rule
 from authz.canonical import Target
+from authz.edit_request import IncludeUsage
 from authz.limit.plan import Planner
 from authz.request import Request
 
@@ -133,6 +134,7 @@ class Route(Struct, frozen=True, kw_only=True):
     remove: tuple[str, ...] = ()  # request headers that never go upstream: every slot of a credential
     credential_params: frozenset[str] = frozenset()
     credential_cookies: frozenset[str] = frozenset()
+    include_usage: IncludeUsage = True
 
 
 def find(routes: Sequence[Route], target: Target, request: Request) -> tuple[Route, Mapping[str, str]] | None:

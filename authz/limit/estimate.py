@@ -1,68 +1,100 @@
-"""The most a request can cost, known before it runs (invariant 5)."""
+"""The most a request can use, known before it runs (invariant 5)."""
+
+import re
+from collections.abc import Callable, Mapping
 
 import msgspec
+from msgspec import Struct
 
-from authz.limit.spending import Spending
+from authz.canonical import Target
+from authz.peek import Peek
 from authz.quota import Unit
-from authz.request import BodyState
+from authz.request import BodyState, Request
+from authz.store.records import Model, Price
 
 TEMPLATE_OVERHEAD = 64  # tokens a chat template may add around the messages
+UNSTATED_OUTPUT = 16_384  # tokens of an answer that nothing bounds: what the ledger reckons with
 MILLION = 10**6
 _WITHOUT_OUTPUT = frozenset({"/v1/embeddings"})
+_FREE = Price()
+_text = msgspec.json.Decoder(str)
 
 
-def asks_no_model(spending: Spending) -> bool:
-    """A request that names no model and has no body costs no tokens: the list of models, a health check."""
-    return spending.model is None and spending.request.body_state is BodyState.NONE
+class Bound(Struct, frozen=True, kw_only=True):
+    """The most that one request can use.
+
+    `sure` is false where nothing says how much is read or written, neither the request nor the model:
+    the figures are then a guess for the ledger, and no quota of tokens can be held by them.
+    """
+
+    input: int = 0  # tokens
+    output: int = 0  # tokens of all answers together
+    cost: int = 0  # 1e-9 of the currency
+    answer: int = 0  # tokens of one answer; 0: there is none
+    answers: int = 1
+    sure: bool = True
+
+    def of(self, unit: Unit) -> int:
+        """In the unit."""
+        return _OF[unit](self)
+
+
+_OF: Mapping[Unit, Callable[[Bound], int]] = {
+    Unit.REQUESTS: lambda bound: 1,
+    Unit.CONCURRENCY: lambda bound: 1,
+    Unit.TOKENS: lambda bound: bound.input + bound.output,
+    Unit.INPUT_TOKENS: lambda bound: bound.input,
+    Unit.OUTPUT_TOKENS: lambda bound: bound.output,
+    Unit.COST: lambda bound: bound.cost,
+}
+
+_NOTHING = Bound()
+
+
+def bound_of(request: Request, target: Target, peek: Peek, name: str | None, model: Model | None) -> Bound:
+    """The bound of a request for the model of that name. A token is at least one byte of UTF-8."""
+    if name is None and request.body_state is BodyState.NONE:
+        return _NOTHING  # the list of models, a health check
+    context = model.context if model is not None else None
+    elsewhere = request.body_state is not BodyState.NONE and (
+        not peek.size or reads_elsewhere(request.body)  # what was not looked at may hold anything
+    )
+    read = len(request.body) + TEMPLATE_OVERHEAD * peek.prompts
+    if elsewhere and context is not None:
+        read = max(read, context * peek.prompts)
+    answers, limit, sure = peek.choices * peek.prompts, 0, context is not None or not elsewhere
+    if target.path not in _WITHOUT_OUTPUT:
+        limit = peek.max_output or (model.max_output if model is not None else None) or context or 0
+        if not limit:
+            limit, sure = UNSTATED_OUTPUT, False
+    return Bound(
+        input=read,
+        output=limit * answers,
+        cost=cost_of(read, limit * answers, model.price if model is not None else _FREE),
+        answer=limit,
+        answers=answers,
+        sure=sure,
+    )
+
+
+def cost_of(read: int, written: int, price: Price) -> int:
+    """What so many tokens cost at most, in 1e-9 of the currency, rounded up."""
+    return -(-(read * price.input + written * price.output) // MILLION)
 
 
 # What a model reads from elsewhere. Inside a text the quotes would be escaped: only names and values match.
-_ELSEWHERE = (
-    *(b'"image_url"', b'"input_image"', b'"image"', b'"input_file"', b'"file"', b'"document"'),
-    *(b'"input_audio"', b'"video_url"', b'"audio_url"', b'"previous_response_id"'),
+_ELSEWHERE = frozenset(
+    {"image", "image_url", "input_image", "input_file", "file", "document"}
+    | {"input_audio", "video_url", "audio_url", "previous_response_id"}
 )
+_POINTER = re.compile(b'"(?:%s)"' % "|".join(sorted(_ELSEWHERE)).encode())
+_DISGUISE = re.compile(rb'"(?:[a-z_]|\\u00[0-9a-fA-F]{2}){4,20}"')  # a word, some letters perhaps as escapes
 
 
 def reads_elsewhere(body: bytes) -> bool:
-    """Whether a body points at what is not in it: images, files, audio, an earlier response (invariant 5)."""
-    if b"\\u" in body:  # a name may be spelled with escapes
-        body = msgspec.json.encode(msgspec.json.decode(body))
-    return any(marker in body for marker in _ELSEWHERE)
-
-
-def is_unbounded(spending: Spending) -> bool:
-    """Whether nothing says how much is read or written: neither the request nor the model."""
-    if asks_no_model(spending):
-        return False
-    model = spending.known
-    context = model.context if model is not None else None
-    if context is not None:
-        return False
-    if spending.peek.size and reads_elsewhere(spending.request.body):
+    """Whether JSON points at what is not in it: images, files, audio, an earlier response (invariant 5)."""
+    if _POINTER.search(body) is not None:
         return True
-    if spending.peek.max_output is not None or spending.target.path in _WITHOUT_OUTPUT:
+    if b"\\u00" not in body:
         return False
-    return model is None or model.max_output is None
-
-
-def upper_bound(unit: Unit, spending: Spending) -> int:
-    """In the unit. A token is at least one byte of UTF-8, so bytes bound the input."""
-    if unit in (Unit.REQUESTS, Unit.CONCURRENCY):
-        return 1
-    if asks_no_model(spending):
-        return 0
-    peek, model = spending.peek, spending.known
-    context = model.context if model is not None else None
-    read = peek.size + TEMPLATE_OVERHEAD * peek.prompts
-    if context is not None and peek.size and reads_elsewhere(spending.request.body):
-        read = max(read, context * peek.prompts)
-    limit = peek.max_output or (model.max_output if model is not None else None) or context or 0
-    written = 0 if spending.target.path in _WITHOUT_OUTPUT else limit * peek.choices * peek.prompts
-    if unit is Unit.INPUT_TOKENS:
-        return read
-    if unit is Unit.OUTPUT_TOKENS:
-        return written
-    if unit is Unit.TOKENS:
-        return read + written
-    price = model.price if model is not None else None
-    return -(-(read * price.input + written * price.output) // MILLION) if price is not None else 0
+    return any(b"\\" in word and _text.decode(word) in _ELSEWHERE for word in _DISGUISE.findall(body))

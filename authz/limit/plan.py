@@ -6,7 +6,6 @@ from msgspec import Struct
 
 from authz.calendar import calendar_bounds
 from authz.decision import Limit, LimitState
-from authz.limit.estimate import upper_bound
 from authz.limit.partition import Partition, counter_key, readers_of, spell
 from authz.limit.policy import Policy
 from authz.limit.spending import Spending
@@ -50,7 +49,7 @@ class Planner:
         if policy.when is not None and not policy.when(spending):
             return []
         values = tuple([read(spending) for read in self._readers])
-        needed = upper_bound(policy.quota.unit, spending)
+        needed = spending.bound.of(policy.quota.unit)
         adjustments = directory.adjustments(policy.name)
         amount = policy.amount_for(self._partition(values), adjustments, now) if adjustments else None
         planned = [self.part(values, needed, now, amount)]
@@ -107,7 +106,7 @@ def plan(planners: Sequence[Planner], spending: Spending, directory: Directory, 
         planned += planner.plan(spending, directory, now)
     for owned in spending.subject.quotas:
         for planner in _planners_of(owned):
-            needed = upper_bound(planner.policy.quota.unit, spending)
+            needed = spending.bound.of(planner.policy.quota.unit)
             planned.append(planner.part((owned.owner,), needed, now))
     return planned
 

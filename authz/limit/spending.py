@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from authz.authenticate.presented import Presented
 from authz.canonical import Target
+from authz.limit.estimate import Bound
 from authz.peek import Peek
 from authz.request import Request
 from authz.store.records import Model
@@ -21,3 +22,4 @@ class Spending(Struct, frozen=True, kw_only=True):
     model: str | None
     known: Model | None
     peek: Peek
+    bound: Bound

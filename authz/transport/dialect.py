@@ -9,7 +9,8 @@ from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import BodyState, Gateway, GatewayKind, Request
 from authz.transport.address import client_address
-from authz.transport.headers import Fields, encode
+from authz.transport.capability import NONE, Capability, capability
+from authz.transport.headers import GATEWAY_CAN, Fields, encode
 from authz.transport.request_id import request_id_of
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -18,6 +19,7 @@ Certificate = Callable[[Fields], str | None]
 
 _SCHEMES = {"https": "https", "wss": "https"}
 _LENGTH_ZERO = (b"content-length", b"0")
+EDIT = b"x-authz-edit"
 
 
 class Call(Struct, frozen=True):
@@ -59,7 +61,7 @@ def request_of(
     fields, gateway = call.fields, call.gateway
     if fields.malformed is not None:
         return Refusal(Reason.BAD_HEADER, f"The header {fields.malformed} holds a control character.")
-    plumbing = fields.gateway
+    plumbing, can = fields.gateway, _capability(call)
     return Request(
         gateway=gateway,
         request_id=request_id_of(gateway, fields, call.request_id),
@@ -73,7 +75,18 @@ def request_of(
         body_state=state,
         ip=client_address(plumbing.get("x-forwarded-for", "")) if gateway.proven else None,
         certificate=certificate(fields) if gateway.proven else None,
+        can_edit=can.edit,
+        lease_ms=can.lease_ms,
     )
+
+
+def _capability(call: Call) -> Capability:
+    """Of a proven gateway. Caddy can do none of it, so where it passes the field on, a client wrote it."""
+    fields, gateway = call.fields, call.gateway
+    text = fields.gateway.get(GATEWAY_CAN)
+    if text is None or not gateway.proven or gateway.kind is GatewayKind.CADDY:
+        return NONE
+    return capability(text) if GATEWAY_CAN not in fields.doubled else NONE
 
 
 def rewritten(request: Request, query: str) -> str:
@@ -112,6 +125,7 @@ def upstream_headers(request: Request, allow: Allow, spoofed: list[str]) -> RawH
     Their configuration removes credentials and every `x-authz-*` by itself. A
     Cookie and a new query cannot be copied as they are, so they travel in
     `x-authz-cookie` and `x-authz-uri`; `x-authz-remove` lists what else to drop.
+    `x-authz-edit` is for the gateway itself: how it changes the body (`authz.edit`).
     """
     headers: RawHeaders = [
         (b"x-authz-cookie" if name == "cookie" else name.encode("ascii"), encode(name, value))
@@ -122,6 +136,8 @@ def upstream_headers(request: Request, allow: Allow, spoofed: list[str]) -> RawH
     gone = [name for name in to_remove(request, allow, spoofed) if not name.startswith("x-authz-")]
     if gone:
         headers.append((b"x-authz-remove", ",".join(gone).encode("latin-1")))
+    if allow.edit is not None:
+        headers.append((EDIT, allow.edit.encode("ascii")))
     headers.append(_LENGTH_ZERO)
     return headers
 

@@ -16,6 +16,7 @@ from authz.request import BodyState, GatewayKind, Request
 from authz.transport.body import framed_state, is_partial_flag
 from authz.transport.certificate import from_forwarded
 from authz.transport.dialect import (
+    EDIT,
     Call,
     Dialect,
     RawHeaders,
@@ -59,6 +60,8 @@ def allow(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
     headers = [*raw(allow.upstream), *raw(allow.client), (b"content-length", b"0")]
     if allow.query is not None:
         headers.append((b"x-authz-uri", rewritten(request, allow.query).encode("latin-1")))
+    if allow.edit is not None:
+        headers.append((EDIT, allow.edit.encode("ascii")))
     gone = ",".join(to_remove(request, allow, spoofed))
     if gone:
         headers.append((b"x-envoy-auth-headers-to-remove", gone.encode("latin-1")))

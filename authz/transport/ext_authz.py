@@ -22,10 +22,19 @@ from authz.refusal import Refusal
 from authz.request import MAX_BODY, BodyState, Gateway, GatewayKind, Request
 from authz.transport.address import grpc_peer, parse_address
 from authz.transport.body import body_state, is_partial_flag
+from authz.transport.capability import NONE, capability
 from authz.transport.certificate import from_escaped_pem
 from authz.transport.dialect import rewritten, to_remove
 from authz.transport.gateways import UNIDENTIFIED, GatewayRegistry
-from authz.transport.headers import GATEWAY_TOKEN, MOST_HEADERS, Fields, encode, mark_joined, read_fields
+from authz.transport.headers import (
+    GATEWAY_CAN,
+    GATEWAY_TOKEN,
+    MOST_HEADERS,
+    Fields,
+    encode,
+    mark_joined,
+    read_fields,
+)
 from authz.transport.request_id import RequestIds, request_id_of
 from authz.transport.service import Desk
 
@@ -118,6 +127,8 @@ def read_check(
         return Refusal(Reason.BODY_TOO_LARGE)
     proven = gateway.proven
     source = attributes.source
+    said = attributes.context_extensions.get("can") if proven else None
+    can = capability(said) if said is not None else NONE
     request = Request(
         gateway=gateway,
         request_id=request_id_of(gateway, fields, request_id),
@@ -133,6 +144,8 @@ def read_check(
         ),
         ip=_address(source.address.socket_address.address) if proven else None,
         certificate=from_escaped_pem(source.certificate) if proven and source.certificate else None,
+        can_edit=can.edit,
+        lease_ms=can.lease_ms,
     )
     return Read(request, fields.spoofed)
 
@@ -150,6 +163,8 @@ def _fields(http: AttributeContext.HttpRequest) -> Fields | Refusal:
     else:
         fields = read_fields([(name, value.encode()) for name, value in http.headers.items()])
         mark_joined(fields)
+    if GATEWAY_CAN in fields.gateway:  # here the gateway says it in a context extension: a client wrote this
+        fields.spoofed.append(GATEWAY_CAN)
     if fields.malformed is not None:
         return Refusal(Reason.BAD_HEADER, f"The header {fields.malformed} holds a control character.")
     return fields
@@ -217,6 +232,8 @@ def _describe(response: external_auth_pb2.CheckResponse, decision: Decision) -> 
             fields["key"].string_value = subject.key
     if isinstance(decision, Allow) and decision.reservation is not None:
         fields["reservation"].string_value = decision.reservation
+        if decision.edit is not None:
+            fields["edit"].string_value = decision.edit
 
 
 def _allowed(read: Read, allow: Allow) -> bytes:

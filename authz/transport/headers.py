@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 GATEWAY_TOKEN = "x-authz-gateway-token"  # noqa: S105  (a header's name)
+GATEWAY_CAN = "x-authz-gateway-can"
 MOST_HEADERS = 256
 
 _OURS = re.compile(r"x[-_.]authz(?:[-_.]|$)")
@@ -88,7 +89,7 @@ def mark_joined(fields: Fields) -> None:
 def _learn(raw: str | bytes) -> tuple[str, int]:
     """Classify a name. What clients make up may fill the table, never outgrow it."""
     name = (raw if isinstance(raw, str) else raw.decode("latin-1")).lower()
-    if name == GATEWAY_TOKEN:
+    if name in (GATEWAY_TOKEN, GATEWAY_CAN):
         heap = _GATEWAY
     elif _OURS.match(name):
         heap = _SPOOFED

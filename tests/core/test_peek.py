@@ -34,7 +34,15 @@ def ask(
 
 def test_reads_what_it_governs() -> None:
     body = '{"model": "llama3", "stream": true, "max_tokens": 5, "max_completion_tokens": 7, "n": 2, "messages": []}'
-    assert peek(ask(body)) == Peek(model="llama3", stream=True, max_output=7, choices=2, size=len(body))
+    assert peek(ask(body)) == Peek(
+        model="llama3",
+        stream=True,
+        max_output=7,
+        choices=2,
+        size=len(body),
+        opening=1,
+        places={"max_tokens": (50, b"5"), "max_completion_tokens": (78, b"7")},
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,6 +110,8 @@ def test_whitespace_and_nesting_are_fine(body: str) -> None:
         (32, '{"model": "a\\r\\nx-authz-user: root"}', Reason.BAD_PARAMETER),
         (84, '{"model": "' + "a" * 257 + '"}', Reason.BAD_PARAMETER),
         (84, '{"stream": "true"}', Reason.BAD_PARAMETER),
+        (84, '{"stream_options": true}', Reason.BAD_PARAMETER),
+        (84, '{"stream_options": [{"include_usage": true}]}', Reason.BAD_PARAMETER),
         (61, '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", Reason.BAD_BODY),
         (84, "[]", Reason.BAD_BODY),
         (84, '"a"', Reason.BAD_BODY),
