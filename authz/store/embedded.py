@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from authz.quota import Unit
-from authz.store.counting import State
-from authz.store.engine import Engine
+from authz.store.engine import Changes, Engine
 from authz.store.floods import Floods
 from authz.store.journal import Journal
 from authz.store.ops import Op
@@ -23,11 +22,13 @@ from authz.store.protocols import (
     Directory,
     Exhausted,
     Hold,
+    Outcome,
     Registry,
+    Remembered,
     Reserved,
+    Settled,
     StoreUnavailable,
 )
-from authz.store.reservations import Reservation
 from authz.store.sqlite.commit import Batch, commit, trim, trim_denials
 from authz.store.sqlite.database import Database
 from authz.store.sqlite.directory import MirrorDirectory
@@ -68,12 +69,20 @@ class EngineCounters:
         self._clock = clock
 
     async def reserve(
-        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int
+        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved | Exhausted:
-        return self._engine.reserve(self._clock(), reservation, gateway, holds, ttl_ms)
+        return self._engine.reserve(self._clock(), reservation, gateway, holds, ttl_ms, facts)
 
-    async def settle(self, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> bool:
-        return self._engine.settle(self._clock(), reservation, gateway, actual)
+    async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
+        return self._engine.find(self._clock(), reservation, gateway)
+
+    async def settle(
+        self, reservation: str, gateway: str, actual: Mapping[Unit, int], note: bytes = b""
+    ) -> Settled:
+        return self._engine.settle(self._clock(), reservation, gateway, actual, note)
+
+    async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
+        return self._engine.extend(self._clock(), reservation, gateway, ttl_ms, life_ms)
 
     async def peek(self, holds: Sequence[Hold]) -> Reserved | Exhausted:
         return self._engine.peek(self._clock(), holds)
@@ -136,7 +145,7 @@ class EmbeddedStore(Store):
         """One round of upkeep; `start` has it done every 200 ms."""
         now = self._clock()
         self._engine.sweep(now)
-        self._engine.tidy(now, self._batch.counters if self._batch is not None else {})
+        self._engine.tables.tidy(now, self._batch.changes.counters if self._batch is not None else {})
         self._conclude()
         if self._writing is None:
             self._begin(now)
@@ -162,16 +171,13 @@ class EmbeddedStore(Store):
             self._writing = self._write_thread.submit(self._write, self._batch, now, trimming)
 
     def _gather(self) -> Batch | None:
-        generation = None
-        counters: Mapping[str, State] = {}
-        reservations: Mapping[str, Reservation | None] = {}
-        journal = self._journal
+        generation, changes, journal = None, Changes({}, {}, ()), self._journal
         if journal is None:
-            self._engine.take_changes()  # nothing of it is written anywhere
+            changes = Changes({}, {}, self._engine.take_changes().closed)  # counters are written nowhere
         elif journal.may_flip and (self._engine.has_changes or not journal.is_empty):
             generation = journal.flip()
-            counters, reservations = self._engine.take_changes()
-        batch = Batch(generation, counters, reservations, self._mirror.take_used(), self._floods.take())
+            changes = self._engine.take_changes()
+        batch = Batch(generation, changes, self._mirror.take_used(), self._floods.take())
         return batch if batch else None
 
     def _write(self, batch: Batch | None, now: int, trimming: bool) -> None:
@@ -213,7 +219,8 @@ class EmbeddedStore(Store):
     def _bring_in(self) -> None:
         """For a store in memory: refusals are in the log at once."""
         if self._journal is None:
-            commit(self._writer, Batch(None, {}, {}, {}, self._floods.take()))
+            changes = Changes({}, {}, self._engine.take_closed())
+            commit(self._writer, Batch(None, changes, {}, self._floods.take()))
 
     async def close(self) -> None:
         """Stop the transports first: from here on nothing is counted any more."""

@@ -20,11 +20,16 @@ class Leases:
         return len(self._deadlines)
 
     def take(self, reservation: str, deadline: int) -> None:
+        """Take a slot, or keep it until another deadline."""
         if not self._deadlines:
             self._soonest = self._latest = deadline
         self._deadlines[reservation] = deadline
         self._soonest = min(self._soonest, deadline)
         self._latest = max(self._latest, deadline)
+
+    def has(self, reservation: str) -> bool:
+        """Whether the slot is still its own: once given up, it may be another's."""
+        return reservation in self._deadlines
 
     def give_up(self, reservation: str) -> bool:
         """Free the slot. True when no slot is taken any more."""

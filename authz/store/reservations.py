@@ -1,9 +1,10 @@
 """What is remembered of a reservation, and for how long.
 
-A reservation with something to settle is OPEN until its deadline, then LATE (a
-correction may still come), then forgotten. One that only counts requests is
-BRIEF: remembered for the gateway's own retry alone. Forgetting never gives
-anything back: what was held stays charged. Every table here has a cap.
+A reservation with something to settle, or with facts for the ledger, is OPEN
+until its deadline, then LATE (a correction may still come), then forgotten. One
+that only counts requests is BRIEF: remembered for the gateway's own retry alone.
+Forgetting never gives anything back: what was held stays charged. Every table
+here has a cap.
 """
 
 from collections import deque
@@ -16,12 +17,13 @@ import msgspec
 from msgspec import Struct
 
 from authz.store.counting import State, pack, unpack
-from authz.store.protocols import Hold, Kind, StoreUnavailable
+from authz.store.protocols import Hold, Kind, Outcome
 
 REPLAY = 5_000  # ms: a gateway's own retry comes within this; later the same id is another attempt
-LATE = 3_600_000  # ms after its deadline that a reservation may still be settled
-SETTLED = 600_000  # ms that an id is known as settled
+LATE = 86_400_000  # ms after its deadline that a reservation may still be settled
+SETTLED = 600_000  # ms that an id is known as settled, at least; at most twice that
 GRAIN = 100  # ms: what is due is looked at in steps of this
+LATE_GRAIN = 60_000  # ms: a day of them is kept in few places
 ENDED_AT_ONCE = 500  # phases that end in one sweep: a pause of well under a millisecond
 
 
@@ -40,12 +42,19 @@ class Reservation(Struct, frozen=True, array_like=True, gc=False):
     deadline: int
     holds: tuple[Hold, ...]
     labels: tuple[State | None, ...]
+    facts: bytes = b""  # for the ledger; empty: its end is no entry there
 
-    def due_at(self) -> int:
-        """When the phase ends."""
+    def is_late(self, now: int) -> bool:
+        """Whether it has expired, looked after or not."""
+        return self.phase is Phase.LATE or now >= self.deadline
+
+    def grain(self) -> int:
+        """When the phase ends, in steps of GRAIN, rounded up."""
+        if self.phase is Phase.OPEN:
+            return self.deadline // GRAIN + 1
         if self.phase is Phase.BRIEF:
-            return self.created + REPLAY
-        return self.deadline if self.phase is Phase.OPEN else self.deadline + LATE
+            return (self.created + REPLAY) // GRAIN + 1
+        return ((self.deadline + LATE) // LATE_GRAIN + 1) * (LATE_GRAIN // GRAIN)
 
 
 class _Packed(Struct, array_like=True):
@@ -55,6 +64,7 @@ class _Packed(Struct, array_like=True):
     deadline: int
     holds: tuple[Hold, ...]
     labels: tuple[list[Any] | None, ...]
+    facts: bytes = b""
 
 
 _decoder = msgspec.msgpack.Decoder(_Packed)
@@ -66,13 +76,16 @@ def encode(reservation: Reservation) -> bytes:
         None if label is None else (*label[:-1], ()) if label[0] == Kind.SLIDING else pack(label)
         for label in reservation.labels
     ]
-    return msgspec.msgpack.encode((*msgspec.structs.astuple(reservation)[:-1], labels))
+    *others, _, facts = msgspec.structs.astuple(reservation)
+    return msgspec.msgpack.encode((*others, labels, facts))
 
 
 def decode(encoded: bytes) -> Reservation:
     packed = _decoder.decode(encoded)
     labels = tuple(None if label is None else unpack(label) for label in packed.labels)
-    return Reservation(packed.phase, packed.gateway, packed.created, packed.deadline, packed.holds, labels)
+    return Reservation(
+        packed.phase, packed.gateway, packed.created, packed.deadline, packed.holds, labels, packed.facts
+    )
 
 
 class Reservations:
@@ -93,13 +106,14 @@ class Reservations:
         self._known: dict[str, Reservation] = {}
         self._brief = self._open = 0
         self._late: deque[str] = deque()
-        self._settled: dict[str, None] = {}
-        self._settled_before: dict[str, None] = {}
+        self._settled: dict[str, str] = {}  # id -> gateway
+        self._settled_before: dict[str, str] = {}
         self._settled_turns_at = 0
         self._due: dict[int, set[str]] = {}
         self._due_order: list[int] = []
         self.next_sweep = 0
-        self.changed: dict[str, Reservation | None] = {}  # since the last snapshot; BRIEF ones are not kept
+        self._changed: dict[str, Reservation | None] = {}
+        self._extended: set[str] = set()
 
     def get(self, reservation: str) -> Reservation | None:
         return self._known.get(reservation)
@@ -107,14 +121,36 @@ class Reservations:
     def was_settled(self, reservation: str) -> bool:
         return reservation in self._settled or reservation in self._settled_before
 
+    def find(self, reservation: str, gateway: str, now: int) -> Reservation | Outcome:
+        """What may be settled at `now`, or why it may not."""
+        known = self._known.get(reservation)
+        if known is None:
+            self._turn(now)
+            by = self._settled.get(reservation, self._settled_before.get(reservation))
+            if by is None:
+                return Outcome.UNKNOWN
+            return Outcome.ALREADY if by == gateway else Outcome.FOREIGN
+        if known.gateway != gateway:
+            return Outcome.FOREIGN
+        return known if now < known.deadline + LATE else Outcome.UNKNOWN
+
     def items(self) -> list[tuple[str, Reservation]]:
         return list(self._known.items())
 
-    def check_room(self) -> None:
-        if self._open >= self._most_open:
-            raise StoreUnavailable(
-                f"{self._most_open} requests are running, which is as many as are remembered"
-            )
+    @property
+    def is_full(self) -> bool:
+        """As many are OPEN as are remembered."""
+        return self._open >= self._most_open
+
+    @property
+    def has_changes(self) -> bool:
+        return bool(self._changed)
+
+    def take_changes(self) -> dict[str, Reservation | None]:
+        """What changed since the last call; None: it is gone. BRIEF ones are not kept."""
+        changed, self._changed = self._changed, {}
+        self._extended.clear()
+        return changed
 
     def add(self, name: str, reservation: Reservation) -> None:
         if reservation.phase is Phase.BRIEF:
@@ -123,19 +159,33 @@ class Reservations:
             self._brief += 1
         else:
             self._open += reservation.phase is Phase.OPEN
-            self.changed[name] = reservation
+            self._changed[name] = reservation
             if reservation.phase is Phase.LATE:
                 self._remember_late(name)
         self._known[name] = reservation
         self._schedule(name, reservation)
 
+    def extend(self, name: str, deadline: int) -> None:
+        """Another deadline of an OPEN one."""
+        before = self._known[name]
+        self._unschedule(name, before)
+        self._known[name] = after = msgspec.structs.replace(before, deadline=deadline)
+        self._schedule(name, after)
+        if name not in self._changed:
+            self._extended.add(name)
+        self._changed[name] = after
+
     def settle(self, name: str, now: int) -> None:
         """The reservation is done with; only that it was settled is remembered."""
-        self._forget(name)
+        self._turn(now)
+        self._settled[name] = self._known[name].gateway
+        self.forget(name)
+
+    def _turn(self, now: int) -> None:
         if now >= self._settled_turns_at or len(self._settled) >= self._most_settled:
-            self._settled_before, self._settled = self._settled, {}
+            long_ago = now >= self._settled_turns_at + SETTLED
+            self._settled_before, self._settled = {} if long_ago else self._settled, {}
             self._settled_turns_at = now + SETTLED
-        self._settled[name] = None
 
     def sweep(self, now: int) -> None:
         """Let phases end that are over at `now`: so many at a time, the rest at the next call."""
@@ -153,12 +203,12 @@ class Reservations:
     def _end_phase(self, name: str) -> None:
         reservation = self._known[name]
         if reservation.phase is not Phase.OPEN:
-            self._forget(name)
+            self.forget(name)
             return
         self._open -= 1
         self._on_expiry(name, reservation)
         late = msgspec.structs.replace(reservation, phase=Phase.LATE)
-        self._known[name] = self.changed[name] = late
+        self._known[name] = self._changed[name] = late
         self._remember_late(name)
         self._schedule(name, late)
 
@@ -168,23 +218,22 @@ class Reservations:
             oldest = self._late.popleft()
             known = self._known.get(oldest)
             if known is not None and known.phase is Phase.LATE:
-                self._forget(oldest)
+                self.forget(oldest)
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """Nothing of it can be settled any more."""
         reservation = self._known.pop(name)
-        due = self._due.get(reservation.due_at() // GRAIN + 1)
-        if due is not None:
-            due.discard(name)
+        self._unschedule(name, reservation)
         if reservation.phase is Phase.BRIEF:
             self._brief -= 1
             return
         self._open -= reservation.phase is Phase.OPEN
-        unsaved = self.changed.pop(name, None)
-        if unsaved is None or unsaved.phase is not Phase.OPEN:
-            self.changed[name] = None  # a row may exist
+        unsaved = self._changed.pop(name, None)
+        if unsaved is None or unsaved.phase is not Phase.OPEN or name in self._extended:
+            self._changed[name] = None  # a row may exist
 
     def _schedule(self, name: str, reservation: Reservation) -> None:
-        grain = reservation.due_at() // GRAIN + 1
+        grain = reservation.grain()
         due = self._due.get(grain)
         if due is not None:
             due.add(name)
@@ -192,3 +241,8 @@ class Reservations:
         self._due[grain] = {name}
         heappush(self._due_order, grain)
         self.next_sweep = min(self.next_sweep, grain * GRAIN)
+
+    def _unschedule(self, name: str, reservation: Reservation) -> None:
+        due = self._due.get(reservation.grain())
+        if due is not None:
+            due.discard(name)

@@ -1,5 +1,6 @@
 """A clock to turn, and holds in few words."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -7,7 +8,7 @@ from zoneinfo import ZoneInfo
 from authz.calendar import calendar_bounds
 from authz.quota import Unit
 from authz.store.embedded import EmbeddedStore
-from authz.store.protocols import Hold, Kind
+from authz.store.protocols import Hold, Kind, Outcome
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 NOON = 1_700_006_400_000  # 2023-11-15 00:00 UTC, a whole minute, hour and day
@@ -69,6 +70,10 @@ def calendar(
 
 def slot(quota: int, *, key: str = "slots", **more: Any) -> Hold:
     return Hold(key, Kind.CONCURRENCY, Unit.CONCURRENCY, quota, 1, **more)
+
+
+async def settle(store: EmbeddedStore, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> Outcome:
+    return (await store.counters.settle(reservation, gateway, actual)).outcome
 
 
 async def settled(store: EmbeddedStore) -> None:

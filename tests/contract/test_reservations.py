@@ -4,8 +4,20 @@ import pytest
 
 from authz.quota import MAX_AMOUNT, Unit
 from authz.store.embedded import EmbeddedStore
-from authz.store.protocols import Exhausted, Hold, Level, Reserved
-from tests.contract.kit import DAY, HOUR, MINUTE, NOON, Clock, at, calendar, fixed, gcra, sliding, slot
+from authz.store.protocols import Exhausted, Hold, Level, Outcome, Reserved
+from tests.contract.kit import (
+    DAY,
+    MINUTE,
+    NOON,
+    Clock,
+    at,
+    calendar,
+    fixed,
+    gcra,
+    settle,
+    sliding,
+    slot,
+)
 
 TTL = 10 * MINUTE
 TOKENS = [
@@ -38,7 +50,7 @@ async def test_a_denial_charges_nothing(store: EmbeddedStore) -> None:
     assert [each.remaining for each in refused.levels] == [1000, 100, 5, 60]
     assert (await level(store, roomy)).remaining == 1000
     assert (await level(store, gcra(60))).remaining == 60
-    assert not await store.counters.settle("a", "edge", {})
+    assert await settle(store, "a", "edge", {}) is Outcome.UNKNOWN
 
 
 async def test_every_limit_that_refuses_is_named(store: EmbeddedStore) -> None:
@@ -61,17 +73,19 @@ async def test_what_was_not_used_comes_back_once(store: EmbeddedStore, hold: Hol
     await reserve(store, "a", hold)
     assert await level(store, hold) != Level(1000, 0, 0)
     assert (await level(store, hold)).held == 400
-    assert await store.counters.settle("a", "edge", {Unit.TOKENS: 100})
+    assert await settle(store, "a", "edge", {Unit.TOKENS: 100}) is Outcome.SETTLED
     assert (await level(store, hold)).remaining == 900
     assert (await level(store, hold)).held == 0
-    assert not await store.counters.settle("a", "edge", {Unit.TOKENS: 0}), "settled once for all (attack 105)"
+    assert await settle(store, "a", "edge", {Unit.TOKENS: 0}) is Outcome.ALREADY, (
+        "settled once for all (attack 105)"
+    )
     assert (await level(store, hold)).remaining == 900
 
 
 @pytest.mark.parametrize("hold", TOKENS)
 async def test_use_beyond_the_hold_is_debt(store: EmbeddedStore, hold: Hold) -> None:
     await reserve(store, "a", hold)
-    assert await store.counters.settle("a", "edge", {Unit.TOKENS: 1300})
+    assert await settle(store, "a", "edge", {Unit.TOKENS: 1300}) is Outcome.SETTLED
     assert (await level(store, hold)).remaining == 0
     assert isinstance(await reserve(store, "b", hold), Exhausted)
 
@@ -148,7 +162,7 @@ class TestGcraRefunds:
 async def test_release_gives_everything_back(store: EmbeddedStore) -> None:
     holds = (gcra(60), fixed(1000, 400), slot(1))
     await reserve(store, "a", *holds)
-    assert await store.counters.settle("a", "edge", dict.fromkeys(Unit, 0))
+    assert await settle(store, "a", "edge", dict.fromkeys(Unit, 0)) is Outcome.SETTLED
     assert [(await level(store, hold)).remaining for hold in holds] == [60, 1000, 1]
 
 
@@ -170,25 +184,25 @@ async def test_100_a_negative_or_huge_report_is_clamped(store: EmbeddedStore) ->
 
 async def test_105_only_the_gateway_that_holds_it_settles(store: EmbeddedStore) -> None:
     await reserve(store, "a", fixed(1000, 400))
-    assert not await store.counters.settle("a", "other", {Unit.TOKENS: 0})
-    assert not await store.counters.settle("never", "edge", {Unit.TOKENS: 0})
+    assert await settle(store, "a", "other", {Unit.TOKENS: 0}) is Outcome.FOREIGN
+    assert await settle(store, "never", "edge", {Unit.TOKENS: 0}) is Outcome.UNKNOWN
     assert (await level(store, fixed(1000))).remaining == 600
-    assert await store.counters.settle("a", "edge", {Unit.TOKENS: 0})
+    assert await settle(store, "a", "edge", {Unit.TOKENS: 0}) is Outcome.SETTLED
 
 
 async def test_unsettled_stays_charged_and_may_be_corrected_late(store: EmbeddedStore, clock: Clock) -> None:
-    hold = fixed(1000, 400, window=DAY)
+    hold = fixed(1000, 400, window=10 * DAY)
     await reserve(store, "a", hold, slot(1), ttl=MINUTE)
     await reserve(store, "b", hold, ttl=MINUTE)
     clock.pass_(MINUTE)
     assert (await level(store, slot(1))).remaining == 1
     clock.pass_(100)
-    assert await level(store, hold) == Level(200, DAY - MINUTE - 100, 0)
-    clock.pass_(HOUR - 101)
-    assert await store.counters.settle("a", "edge", {Unit.TOKENS: 100})
+    assert await level(store, hold) == Level(200, 10 * DAY - clock.now % (10 * DAY), 0)
+    clock.pass_(DAY - 101)
+    assert await settle(store, "a", "edge", {Unit.TOKENS: 100}) is Outcome.CORRECTED
     assert (await level(store, hold)).remaining == 500
     clock.pass_(1)
-    assert not await store.counters.settle("b", "edge", {Unit.TOKENS: 100}), "too late"
+    assert await settle(store, "b", "edge", {Unit.TOKENS: 100}) is Outcome.UNKNOWN, "too late"
     assert (await level(store, hold)).remaining == 500
 
 
@@ -221,11 +235,11 @@ class TestReplay:
         self, store: EmbeddedStore
     ) -> None:
         await reserve(store, "a", fixed(1000, 400))
-        assert await store.counters.settle("a", "edge", {Unit.TOKENS: 100})
+        assert await settle(store, "a", "edge", {Unit.TOKENS: 100}) is Outcome.SETTLED
         again = await reserve(store, "a", fixed(1000, 400))
         assert isinstance(again, Reserved)
         assert not again.replay
-        assert not await store.counters.settle("a", "edge", {Unit.TOKENS: 0})
+        assert await settle(store, "a", "edge", {Unit.TOKENS: 0}) is Outcome.ALREADY
         assert (await level(store, fixed(1000))).remaining == 500
 
     async def test_106_another_gateways_id_is_no_retry(self, store: EmbeddedStore) -> None:

@@ -7,8 +7,21 @@ import pytest
 
 from authz.quota import Unit
 from authz.store.embedded import EmbeddedStore
-from authz.store.protocols import Exhausted, Hold, Reserved
-from tests.contract.kit import DAY, HOUR, MINUTE, NOON, Clock, at, calendar, fixed, gcra, sliding, slot
+from authz.store.protocols import Exhausted, Hold, Outcome, Reserved
+from tests.contract.kit import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOON,
+    Clock,
+    at,
+    calendar,
+    fixed,
+    gcra,
+    settle,
+    sliding,
+    slot,
+)
 
 TTL = 10 * MINUTE
 _ids = count()
@@ -171,7 +184,7 @@ async def test_slots_are_freed_by_the_end_or_by_time(store: EmbeddedStore, clock
     refused = await take(store, slot(2))
     assert isinstance(refused, Exhausted)
     assert (refused.levels[0].held, refused.wait_ms) == (2, 30_000)
-    assert await store.counters.settle("a", "edge", {})
+    assert await settle(store, "a", "edge", {}) is Outcome.SETTLED
     assert isinstance(await store.counters.reserve("c", "edge", [slot(2)], 30_000), Reserved)
     clock.pass_(29_999)
     assert not await admitted(store, slot(2))

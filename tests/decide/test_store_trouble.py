@@ -9,7 +9,7 @@ from authz.decide import Decider
 from authz.decision import Allow, Deny
 from authz.quota import Unit
 from authz.reason import Reason
-from authz.store.protocols import Exhausted, Hold, Reserved, StoreUnavailable
+from authz.store.protocols import Exhausted, Hold, Outcome, Remembered, Reserved, Settled, StoreUnavailable
 from tests.support.lab import Lab, step
 
 CONFIG = """
@@ -44,11 +44,19 @@ class Broken:
     """Counters and a directory that never answer."""
 
     async def reserve(
-        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int
+        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved | Exhausted:
         raise StoreUnavailable("gone")
 
-    async def settle(self, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> bool:
+    async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
+        raise StoreUnavailable("gone")
+
+    async def settle(
+        self, reservation: str, gateway: str, actual: Mapping[Unit, int], note: bytes = b""
+    ) -> Settled:
+        raise StoreUnavailable("gone")
+
+    async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
         raise StoreUnavailable("gone")
 
     async def peek(self, holds: Sequence[Hold]) -> Reserved | Exhausted:

@@ -11,7 +11,7 @@ import sys
 
 from authz.quota import Unit
 from authz.store.open import open_store, wall_clock
-from authz.store.protocols import Hold, Kind, Reserved
+from authz.store.protocols import Hold, Kind, Outcome, Reserved
 from authz.store.records import Key
 
 AGES = 10**12  # ms: one window for all rounds
@@ -40,7 +40,8 @@ async def main(url: str, round_: str) -> None:
         say("ok", name)
         if n % 2:
             say("settling", name)
-            assert await store.counters.settle(name, "edge", {Unit.TOKENS: USED})
+            done = await store.counters.settle(name, "edge", {Unit.TOKENS: USED})
+            assert done.outcome is Outcome.SETTLED
             say("settled", name)
         if n % 40 == 0:
             key = Key(id=name, digest=os.urandom(32), display=name, user="u", created_at=wall_clock())

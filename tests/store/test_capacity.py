@@ -7,11 +7,12 @@ import pytest
 
 from authz.quota import Unit
 from authz.store import embedded
-from authz.store.engine import GRACE, Engine
+from authz.store.engine import Engine
 from authz.store.memory import open_memory
-from authz.store.protocols import Exhausted, Reserved, StoreUnavailable
+from authz.store.protocols import Exhausted, Outcome, Reserved, StoreUnavailable
 from authz.store.reservations import ENDED_AT_ONCE, LATE, REPLAY, Phase, Reservation, Reservations
 from authz.store.sqlite.service import open_sqlite
+from authz.store.tables import GRACE
 from tests.contract.kit import DAY, MINUTE, NOON, Clock, calendar, fixed, gcra, settled, sliding, slot
 
 ROOM = 100
@@ -128,8 +129,8 @@ def test_the_collector_follows_no_counter_and_no_reservation() -> None:
         engine.reserve(NOON + n, f"r{n}", "edge", kinds, MINUTE)
     gc.collect()
     gc.collect()
-    assert not [key for key, state in engine._counters.items() if gc.is_tracked(state)]
-    for _, made in engine._reservations.items():
+    assert not [key for key, state in engine.tables.counters.items() if gc.is_tracked(state)]
+    for _, made in engine.reservations.items():
         assert not any(map(gc.is_tracked, (made, made.holds, made.labels, *made.holds)))
 
 
@@ -144,7 +145,7 @@ def test_requests_alone_are_remembered_for_five_seconds_and_capped(per_second: i
     sweep_all(known, NOON + 3 * 50_000 * 1000 // per_second + REPLAY + 200)
     assert not known._known
     assert not known._due
-    assert not known.changed, "they are never written"
+    assert not known.has_changes, "they are never written"
 
 
 def test_what_nobody_settles_is_capped_and_then_forgotten() -> None:
@@ -155,7 +156,7 @@ def test_what_nobody_settles_is_capped_and_then_forgotten() -> None:
     sweep_all(known, NOON + MINUTE + 100)
     assert len(ended) == 1000
     assert len(known._known) == 100
-    sweep_all(known, NOON + MINUTE + LATE + 100)
+    sweep_all(known, NOON + 2 * MINUTE + LATE)
     assert not known._known
     assert not known._due
 
@@ -171,10 +172,10 @@ def test_settled_ids_are_capped() -> None:
 
 def test_running_requests_have_a_cap_that_says_so() -> None:
     engine = Engine()
-    engine._reservations._most_open = 3
+    engine.reservations._most_open = 3
     for n in range(3):
         assert isinstance(engine.reserve(NOON, f"r{n}", "edge", [slot(9)], MINUTE), Reserved)
-    with pytest.raises(StoreUnavailable, match="3 requests are running"):
+    with pytest.raises(StoreUnavailable, match="too many requests are running"):
         engine.reserve(NOON, "r4", "edge", [slot(9)], MINUTE)
-    assert engine.settle(NOON, "r0", "edge", {})
+    assert engine.settle(NOON, "r0", "edge", {}).outcome is Outcome.SETTLED
     assert isinstance(engine.reserve(NOON, "r5", "edge", [slot(9)], MINUTE), Reserved)

@@ -11,8 +11,8 @@ from authz.store import embedded, journal
 from authz.store.embedded import EmbeddedStore
 from authz.store.journal import Journal
 from authz.store.open import open_store
-from authz.store.protocols import Reserved, StoreUnavailable
-from tests.contract.kit import Clock, fixed, gcra, settled, slot
+from authz.store.protocols import Outcome, Reserved, StoreUnavailable
+from tests.contract.kit import Clock, fixed, gcra, settle, settled, slot
 
 IDENTITY = b"identity"
 PAYLOADS = [f"change number {n}".encode() for n in range(10)]
@@ -140,7 +140,7 @@ async def test_counters_and_open_reservations_outlive_the_process(
         assert isinstance(await store.counters.reserve(f"r{n}", "edge", holds, 60_000), Reserved)
         if n == upkeep_after:
             await settled(store)
-    assert await store.counters.settle("r0", "edge", {Unit.TOKENS: 10})
+    assert await settle(store, "r0", "edge", {Unit.TOKENS: 10}) is Outcome.SETTLED
     crash(store)
 
     store = open_store(url, clock=clock)
@@ -149,8 +149,8 @@ async def test_counters_and_open_reservations_outlive_the_process(
     assert answer.levels[1].held == 360
     slots = await store.counters.peek([slot(12)])
     assert slots.levels[0].held == 9
-    assert not await store.counters.settle("r0", "edge", {Unit.TOKENS: 0}), "settled before the end"
-    assert await store.counters.settle("r9", "edge", {Unit.TOKENS: 0})
+    assert await settle(store, "r0", "edge", {Unit.TOKENS: 0}) is Outcome.ALREADY, "settled before the end"
+    assert await settle(store, "r9", "edge", {Unit.TOKENS: 0}) is Outcome.SETTLED
     assert await left(store) == 670
     await store.close()
 

@@ -13,7 +13,7 @@ from authz.store import ops
 from authz.store.counting import KINDS, State, gcra
 from authz.store.engine import Engine
 from authz.store.levels import decode_state, encode_state
-from authz.store.protocols import Exhausted, Hold, Kind, Reserved
+from authz.store.protocols import Exhausted, Hold, Kind, Outcome, Reserved
 from authz.store.reservations import LATE, REPLAY, decode, encode
 from tests.contract.kit import DAY, HOUR, at
 
@@ -170,7 +170,7 @@ class Machine(RuleBasedStateMachine):
         self.serial = 0
 
     def state_of(self, key: str) -> State | None:
-        return self.engine._counters.get(key)
+        return self.engine.tables.counters.get(key)
 
     def after(self) -> None:
         self.newest = max(self.newest, self.now)
@@ -218,14 +218,14 @@ class Machine(RuleBasedStateMachine):
     def reserve(self, asks: dict[str, int], ttl: int) -> None:
         asks = {key: 1 if key == "slots" else amount for key, amount in asks.items()}
         self.serial += 1
-        name, before = f"r{self.serial}", dict(self.engine._counters)
+        name, before = f"r{self.serial}", dict(self.engine.tables.counters)
         holds = [POLICIES[key].hold(key, amount, self.now) for key, amount in asks.items()]
         expected = self.engine.peek(self.now, holds)
         written = len(self.journal)
         answer = self.engine.reserve(self.now, name, "edge", holds, ttl)
         assert type(expected) is type(answer)
         if isinstance(answer, Exhausted):
-            assert self.engine._counters == before, "a denial charged something"
+            assert self.engine.tables.counters == before, "a denial charged something"
             assert len(self.journal) == written
             assert answer.wait_ms == -1 or answer.wait_ms >= 1
             return
@@ -246,11 +246,14 @@ class Machine(RuleBasedStateMachine):
         deadline, asks = self.open.pop(name)
         most = max((amount for key, amount in asks.items() if key != "slots"), default=0)
         actual = {Unit.TOKENS: most * share // 10, Unit.COST: exact}
-        before = dict(self.engine._counters)
-        done = self.engine.settle(self.now, name, "edge", actual)
+        before = dict(self.engine.tables.counters)
+        done = self.engine.settle(self.now, name, "edge", actual).outcome in (
+            Outcome.SETTLED,
+            Outcome.CORRECTED,
+        )
         if not done:
-            assert self.engine._counters == before
-            assert self.engine._reservations.get(name) is None or self.now >= deadline + LATE
+            assert self.engine.tables.counters == before
+            assert self.engine.reservations.get(name) is None or self.now >= deadline + LATE
             self.leases.pop(name, None)
             return
         self.ended.append(name)
@@ -264,10 +267,13 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.ended)
     @rule(data=st.data(), amount=AMOUNTS)
     def settle_again(self, data: st.DataObject, amount: int) -> None:
-        before = dict(self.engine._counters)
+        before = dict(self.engine.tables.counters)
         name = data.draw(st.sampled_from(self.ended))
-        assert not self.engine.settle(self.now, name, "edge", {Unit.TOKENS: amount})
-        assert self.engine._counters == before
+        assert self.engine.settle(self.now, name, "edge", {Unit.TOKENS: amount}).outcome in (
+            Outcome.ALREADY,
+            Outcome.UNKNOWN,
+        )
+        assert self.engine.tables.counters == before
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -275,29 +281,29 @@ class Machine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.open)))
         deadline, asks = self.open[name]
         self.engine.sweep(self.now)
-        before = dict(self.engine._counters)
-        assert not self.engine.settle(self.now, name, "stranger", {Unit.TOKENS: 0})
+        before = dict(self.engine.tables.counters)
+        assert not self.engine.settle(self.now, name, "stranger", {Unit.TOKENS: 0}).holds
         if self.created[name] <= self.now < min(deadline - 100, self.created[name] + REPLAY):
-            known = self.engine._reservations.get(name)
+            known = self.engine.reservations.get(name)
             if known is not None and known.phase.name == "OPEN":
                 holds = [POLICIES[key].hold(key, amount, self.now) for key, amount in asks.items()]
                 answer = self.engine.reserve(self.now, name, "edge", holds, 60_000)
                 assert isinstance(answer, Reserved)
                 assert answer.replay
-        assert self.engine._counters == before
+        assert self.engine.tables.counters == before
 
     def teardown(self) -> None:
         """The journal alone, and a snapshot alone, rebuild the same counters."""
         replayed = Engine()
         for payload in self.journal:
             replayed.apply(ops.decode(payload))
-        assert replayed._counters == self.engine._counters
+        assert replayed.tables.counters == self.engine.tables.counters
         restored = Engine()
         restored.restore(
-            {key: decode_state(encode_state(state)) for key, state in self.engine._counters.items()},
-            {name: decode(encode(made)) for name, made in self.engine._reservations.items()},
+            {key: decode_state(encode_state(state)) for key, state in self.engine.tables.counters.items()},
+            {name: decode(encode(made)) for name, made in self.engine.reservations.items()},
         )
-        assert restored._counters == self.engine._counters
+        assert restored.tables.counters == self.engine.tables.counters
         holds = [policy.hold(key, 0, self.now) for key, policy in POLICIES.items()]
         ours, theirs = self.engine.peek(self.now, holds), restored.peek(self.now, holds)
         assert type(ours) is type(theirs)

@@ -82,7 +82,7 @@ def refund(hold: Hold, state: State | None, label: State, amount: int, now: int)
 
 def owe(hold: Hold, state: State | None, label: State, amount: int, now: int) -> State:
     """To the window that is current now. Of a calendar only the hold's bounds are known: they go on."""
-    kind, window, start, end, next_end, used, debt = _current(hold, state, label, now)
+    kind, window, start, end, next_end, used, debt = current(hold, state, label, now)
     return (
         kind,
         window,
@@ -94,7 +94,7 @@ def owe(hold: Hold, state: State | None, label: State, amount: int, now: int) ->
     )
 
 
-def _current(hold: Hold, state: State | None, label: State, now: int) -> State:
+def current(hold: Hold, state: State | None, label: State, now: int) -> State:
     if hold.kind is not Kind.CALENDAR:
         return view(hold, state, now)
     known = state if state is not None and state[START] >= label[START] else label

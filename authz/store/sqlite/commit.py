@@ -5,27 +5,28 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from authz.quota import MAX_AMOUNT
-from authz.store.counting import State, spent_at
-from authz.store.engine import GRACE
+from authz.store.closed import entry_of
+from authz.store.counting import spent_at
+from authz.store.engine import Changes
 from authz.store.floods import Row
 from authz.store.levels import encode_state
-from authz.store.reservations import Reservation, encode
-from authz.store.sqlite import denials
+from authz.store.reservations import encode
+from authz.store.sqlite import denials, ledger
 from authz.store.sqlite.database import Database
 from authz.store.sqlite.directory import NOTES_KEPT
+from authz.store.tables import GRACE
 
 
 class Batch(Struct, frozen=True):
     """What was gathered on the event loop since the last commit. Everything in it is immutable."""
 
     generation: int | None  # of the journal, that the counters complete; None: there are none
-    counters: Mapping[str, State]
-    reservations: Mapping[str, Reservation | None]
+    changes: Changes
     used: Mapping[str, int]
     denials: Sequence[Row]
 
     def __bool__(self) -> bool:
-        return self.generation is not None or bool(self.used or self.denials)
+        return self.generation is not None or bool(self.used or self.denials or self.changes.closed)
 
 
 def commit(database: Database, batch: Batch) -> None:
@@ -35,16 +36,16 @@ def commit(database: Database, batch: Batch) -> None:
             "INSERT OR REPLACE INTO counters VALUES (?, ?, ?)",
             (
                 (key, encode_state(state), min(spent_at(state), MAX_AMOUNT))
-                for key, state in batch.counters.items()
+                for key, state in batch.changes.counters.items()
             ),
         )
         connection.executemany(
             "INSERT OR REPLACE INTO reservations VALUES (?, ?)",
-            ((name, encode(made)) for name, made in batch.reservations.items() if made is not None),
+            ((name, encode(made)) for name, made in batch.changes.reservations.items() if made is not None),
         )
         connection.executemany(
             "DELETE FROM reservations WHERE id = ?",
-            ((name,) for name, made in batch.reservations.items() if made is None),
+            ((name,) for name, made in batch.changes.reservations.items() if made is None),
         )
         if batch.generation is not None:
             connection.execute("UPDATE meta SET value = ? WHERE name = 'generation'", (batch.generation,))
@@ -53,6 +54,7 @@ def commit(database: Database, batch: Batch) -> None:
             batch.used.items(),
         )
         denials.save(connection, batch.denials)
+        ledger.save(connection, [entry_of(each) for each in batch.changes.closed])
 
 
 TRIM_STEPS = 4  # more rows than can come between two trims, and never a long wait for the next commit

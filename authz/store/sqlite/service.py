@@ -114,7 +114,7 @@ def _readable(path: Path) -> Iterator[None]:
 def _recover(path: Path, writer: Database, engine: Engine) -> Journal:
     """Counters as they were committed, then every later change from the journal, then all of it committed."""
     rows = writer.read("SELECT key, state FROM counters LIMIT ?", (LOADED_AT_START + 1,))
-    engine.has_cold = len(rows) > LOADED_AT_START
+    engine.tables.has_cold = len(rows) > LOADED_AT_START
     reservations = writer.read("SELECT id, body FROM reservations")
     with _readable(path):
         engine.restore(
@@ -124,14 +124,14 @@ def _recover(path: Path, writer: Database, engine: Engine) -> Journal:
     committed = writer.one("SELECT value FROM meta WHERE name = 'generation'")
     journal = Journal(path, writer.one("SELECT value FROM meta WHERE name = 'identity'"), committed)
     try:
-        engine.keep_changes = True
+        engine.tables.keep_changes = True
         count = 0
         with _readable(path):
             for payload in journal.recover():
                 engine.apply(ops.decode(payload))
                 count += 1
         newest = journal.newest
-        commit(writer, Batch(newest, *engine.take_changes(), {}, ()))
+        commit(writer, Batch(newest, engine.take_changes(), {}, ()))
         journal.begin(newest)
     except BaseException:
         journal.close(clean=False)

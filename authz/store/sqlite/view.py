@@ -7,13 +7,24 @@ from authz.quota import Unit
 from authz.store.embedded import Store
 from authz.store.engine import Engine
 from authz.store.levels import decode_state
-from authz.store.protocols import Clock, Exhausted, Hold, Reserved, StoreUnavailable
+from authz.store.protocols import (
+    Clock,
+    Exhausted,
+    Hold,
+    Outcome,
+    Remembered,
+    Reserved,
+    Settled,
+    StoreUnavailable,
+)
 from authz.store.records import Denial
 from authz.store.reservations import decode
 from authz.store.sqlite.database import Database, prepare
 from authz.store.sqlite.denials import SqliteDenialLog
 from authz.store.sqlite.directory import QueryDirectory
 from authz.store.sqlite.registry import SqliteRegistry
+
+_LOOKS = "only the service counts; a command looks"
 
 
 class ViewCounters:
@@ -24,12 +35,20 @@ class ViewCounters:
         self._clock = clock
 
     async def reserve(
-        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int
+        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved | Exhausted:
-        raise StoreUnavailable("only the service counts; a command looks")
+        raise StoreUnavailable(_LOOKS)
 
-    async def settle(self, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> bool:
-        raise StoreUnavailable("only the service counts; a command looks")
+    async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
+        raise StoreUnavailable(_LOOKS)
+
+    async def settle(
+        self, reservation: str, gateway: str, actual: Mapping[Unit, int], note: bytes = b""
+    ) -> Settled:
+        raise StoreUnavailable(_LOOKS)
+
+    async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
+        raise StoreUnavailable(_LOOKS)
 
     async def peek(self, holds: Sequence[Hold]) -> Reserved | Exhausted:
         engine = Engine()

@@ -1,0 +1,79 @@
+"""How counters stand, put as the answers of a store: levels, and when what was refused could fit."""
+
+from collections.abc import Mapping, Sequence
+
+from authz.store.counting import KINDS, State, aligned
+from authz.store.protocols import Exhausted, Hold, Kind, Level, Outcome, Settled
+from authz.store.reservations import Reservation
+from authz.store.tables import Tables
+
+_USED = tuple(kind.used for kind in KINDS)
+_RESET = tuple(kind.reset for kind in KINDS)
+_MARK = tuple(kind.mark for kind in KINDS)
+
+
+def views(tables: Tables, holds: Sequence[Hold], now: int) -> dict[str, State]:
+    """The counters of these holds as they stand at `now`."""
+    return {
+        hold.key: KINDS[hold.kind].view(hold, tables.find(hold), now)
+        for hold in holds
+        if hold.kind is not Kind.CONCURRENCY
+    }
+
+
+def exhausted(tables: Tables, denied: Sequence[int], holds: Sequence[Hold], now: int) -> Exhausted:
+    """The refusal: how all counters stand, and the wait until every denied hold could fit."""
+    states = views(tables, holds, now)
+    waits = []
+    for index in denied:
+        hold = holds[index]
+        if hold.kind is not Kind.CONCURRENCY:
+            waits.append(KINDS[hold.kind].wait(hold, states[hold.key], now))
+        elif hold.quota > 0:
+            waits.append(tables.leases[hold.key].wait(now))
+        else:
+            waits.append(-1)
+    wait = -1 if min(waits) < 0 else max(waits)
+    return Exhausted(tuple(denied), wait, levels(tables, states, holds, now))
+
+
+def levels(
+    tables: Tables, states: Mapping[str, State], holds: Sequence[Hold], now: int, *, asked: bool = False
+) -> tuple[Level, ...]:
+    """A level for each hold. `asked`: slots as they would be with one more."""
+    answer = []
+    running_holds = tables.held
+    for hold in holds:
+        kind = hold.kind
+        if kind is Kind.CONCURRENCY:
+            answer.append(_slots(tables, hold, now, asked))
+            continue
+        state = states[hold.key]
+        used = _USED[kind](state)
+        held = running_holds.get(hold.key) if running_holds else None
+        running = 0 if held is None or held[0] != _MARK[kind](state) else min(held[1], used)
+        left = hold.quota - used
+        answer.append(Level(left if left > 0 else 0, _RESET[kind](state, now), running))
+    return tuple(answer)
+
+
+def _slots(tables: Tables, hold: Hold, now: int, asked: bool) -> Level:
+    leases = tables.leases.get(hold.key)
+    running = leases.count(now) if leases is not None else 0
+    reset = leases.reset(now) if leases is not None else 0
+    return Level(max(0, hold.quota - running - (asked and hold.amount > 0)), reset, running)
+
+
+def settled(tables: Tables, outcome: Outcome, made: Reservation, now: int) -> Settled:
+    """How the counters of a settled reservation stand. They may be in a window that its holds do not know."""
+    holds, states = [], {}
+    for hold, label in zip(made.holds, made.labels, strict=True):
+        if label is None:
+            continue
+        state = tables.find(hold)
+        if hold.kind is Kind.CALENDAR:
+            states[hold.key] = aligned.current(hold, state, label, now)
+        else:
+            states[hold.key] = KINDS[hold.kind].view(hold, state, now)
+        holds.append(hold)
+    return Settled(outcome, tuple(holds), levels(tables, states, holds, now))
