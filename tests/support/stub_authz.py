@@ -99,6 +99,14 @@ class Asked:
         return values[0] if values else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """One call of `POST /v1/usage` that was taken."""
+
+    items: tuple[dict[str, Any], ...]
+    token: str | None
+
+
 @dataclass
 class StubAuthz:
     """HTTP and gRPC on two ports. A context manager. `answer` is what everything is answered with."""
@@ -107,6 +115,8 @@ class StubAuthz:
     grpc_port: int = field(default_factory=free_port)
     answer: Answer = field(default_factory=Allowing)
     asked: list[Asked] = field(default_factory=list)
+    reports: list[Reported] = field(default_factory=list)
+    usage_status: int = 200  # what POST /v1/usage is answered with
     access_log: list[Any] = field(default_factory=list)  # HTTPAccessLogEntry
     access_log_tokens: list[str | None] = field(default_factory=list)
     _http: uvicorn.Server | None = None
@@ -117,6 +127,18 @@ class StubAuthz:
         """Forget what was asked; allow everything."""
         self.answer = Allowing()
         self.asked.clear()
+        self.reports.clear()
+        self.usage_status = 200
+
+    @property
+    def ended(self) -> list[dict[str, Any]]:
+        """What was reported of responses that ended, in order."""
+        return [item for call in self.reports for item in call.items if not item.get("running")]
+
+    @property
+    def running(self) -> list[str]:
+        """The reservations of which it was reported that their response runs."""
+        return [item["reservation"] for call in self.reports for item in call.items if item.get("running")]
 
     @property
     def last(self) -> Asked:
@@ -191,6 +213,9 @@ class StubAuthz:
             return
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
         tokens = [value for name, value in headers if name == "x-authz-gateway-token"]
+        if path == "/v1/usage" and scope["method"] == "POST":
+            await self._take_reports(body, ", ".join(tokens) or None, send)
+            return
         self.asked.append(
             Asked(
                 kind=kind,
@@ -213,6 +238,22 @@ class StubAuthz:
             await _send(send, 200, (("content-type", "application/json"), *answer.client), LISTING)
         else:
             await _send(send, 200, _allow_headers(kind, answer), b"")
+
+    async def _take_reports(self, body: bytes, token: str | None, send: Any) -> None:
+        given = json.loads(body)
+        items = given if isinstance(given, list) else [given]
+        results = []
+        if self.usage_status == 200:
+            self.reports.append(Reported(items=tuple(items), token=token))
+            results = [
+                {
+                    "reservation": item["reservation"],
+                    "outcome": "extended" if item.get("running") else "settled",
+                }
+                for item in items
+            ]
+        content = (("content-type", "application/json"),)
+        await _send(send, self.usage_status, content, json.dumps({"results": results}).encode())
 
     # gRPC
 
