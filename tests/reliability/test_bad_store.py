@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from authz.store.open import open_view
-from authz.store.sqlite.database import VERSION
+from authz.store.sqlite.schema import VERSION
 from tests.reliability.clerk import new_key
 from tests.support.ports import free_port
 from tests.support.processes import Process

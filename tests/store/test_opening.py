@@ -11,7 +11,7 @@ import pytest
 from authz.store.embedded import EmbeddedStore
 from authz.store.open import open_store, open_view
 from authz.store.protocols import StoreUnusable
-from authz.store.sqlite.database import VERSION
+from authz.store.sqlite.schema import VERSION
 from tests.contract.kit import Clock
 
 NOBODY = 65534

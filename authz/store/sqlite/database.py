@@ -1,7 +1,6 @@
 """A connection to the database, and what can be wrong with the file."""
 
 import os
-import secrets
 import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
@@ -11,40 +10,10 @@ from threading import RLock
 from typing import Any
 
 from authz.store.protocols import StoreUnavailable, StoreUnusable
+from authz.store.sqlite.schema import APPLICATION, VERSION, upgrade
 
-APPLICATION = 0x417A4442  # "AzDB" in the file's header
-VERSION = 1
 BUSY_S = 5.0  # how long a change waits for another process's
 CHECKED_BYTES = 64 << 20  # files up to this size are checked whole before the service uses them
-
-SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE keys (
-    id TEXT PRIMARY KEY, digest BLOB NOT NULL UNIQUE, display TEXT NOT NULL,
-    user TEXT NOT NULL, team TEXT, body BLOB NOT NULL
-);
-CREATE INDEX keys_display ON keys (display);
-CREATE INDEX keys_user ON keys (user);
-CREATE INDEX keys_team ON keys (team);
-CREATE TABLE key_use (id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE users (name TEXT PRIMARY KEY, team TEXT, body BLOB NOT NULL);
-CREATE INDEX users_team ON users (team);
-CREATE TABLE teams (name TEXT PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE models (name TEXT PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE adjustments (id TEXT PRIMARY KEY, policy TEXT NOT NULL, body BLOB NOT NULL);
-CREATE INDEX adjustments_policy ON adjustments (policy);
-CREATE TABLE changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, name TEXT NOT NULL);
-CREATE TABLE counters (key TEXT PRIMARY KEY, state BLOB NOT NULL, spent_at INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE reservations (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE denials (
-    row INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, last_at INTEGER NOT NULL,
-    status INTEGER NOT NULL, reason TEXT NOT NULL, user TEXT NOT NULL, body BLOB NOT NULL
-);
-CREATE INDEX denials_last_at ON denials (last_at);
-CREATE INDEX denials_of_nobody ON denials (last_at) WHERE user = '';
-CREATE TABLE denial_ids (id TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX denial_ids_name ON denial_ids (name);
-"""
 
 
 class Database:
@@ -114,7 +83,7 @@ def connect(path: Path) -> Database:
 def in_memory() -> Database:
     """A database that lives with this process."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    _create(connection)
+    upgrade(connection)
     return Database(connection, "memory://")
 
 
@@ -175,7 +144,7 @@ def _check(connection: sqlite3.Connection, path: Path, thorough: bool) -> None:
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application == 0 and tables == 0:
         connection.execute("PRAGMA journal_mode = WAL")
-        _create(connection)
+        upgrade(connection)
         return
     if application != APPLICATION:
         raise StoreUnusable(f"{path} is a database of another program; choose another file for `store`")
@@ -190,16 +159,5 @@ def _check(connection: sqlite3.Connection, path: Path, thorough: bool) -> None:
             raise StoreUnusable(f"{path} is damaged ({found}); move it aside and restore a backup")
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreUnusable(f"{path} cannot use a write-ahead log; put it on a local disk")
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:  # nobody else was faster
-        for statement in SCHEMA.split(";"):
-            if statement.strip():
-                connection.execute(statement)
-        connection.execute("INSERT INTO meta VALUES ('identity', ?)", (secrets.token_bytes(8),))
-        connection.execute("INSERT INTO meta VALUES ('generation', 0)")
-        connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
+    if version < VERSION:
+        upgrade(connection)
