@@ -46,6 +46,11 @@ Reply = tuple[str, OwnAnswer | None, int | None]
 REPLIES: tuple[Reply, ...] = (
     ("response.code_details == 'ext_authz_denied'", None, None),  # authz's refusal, as it is
     ("response.code_details == 'ext_authz_error'", UNAVAILABLE, 503),
+    (
+        "response.code_details == 'lua_response'",
+        UNAVAILABLE,
+        503,
+    ),  # a body could not be changed as authz asked
     ("xds.route_name == 'models' && response.code >= 500", UNAVAILABLE, 503),
     ("response.code_details == 'direct_response'", UNAVAILABLE, 503),  # of several backends authz chose none
     ("response.code == 413", TOO_LARGE, None),
@@ -93,6 +98,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         "settings": settings,
         "backends": backends(settings),
         "replies": REPLIES,
+        "unavailable": UNAVAILABLE.body,
         "own_headers": [name.lower() for name in CLIENT_HEADERS],
         "per_try_ms": per_try_ms(settings),
         "socket": socket,

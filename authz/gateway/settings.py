@@ -16,6 +16,9 @@ AUTH_TIMEOUT = 2.0
 STREAM_TIMEOUT = STREAM_TIMEOUT_MS // 1000
 """Seconds that one response or WebSocket may last."""
 
+LEASE_MS = 60_000
+"""Milliseconds for which authz holds a running response's share without hearing of it."""
+
 
 class UnusableSettings(ValueError):
     """Settings from which no gateway configuration can be written. The text says what to change."""
@@ -87,6 +90,7 @@ class Tls:
 class RenderSettings:
     """One gateway, complete."""
 
+    name: str | None = None  # of its entry in authz.yaml, for its journal
     server_name: str | None = None  # None: any host
     http: Address = Address("0.0.0.0", 80)  # only redirects to `https`, unless `plain_http`
     https: Address = Address("0.0.0.0", 443)
@@ -100,6 +104,7 @@ class RenderSettings:
     max_body: int = MAX_BODY  # bytes
     auth_timeout: float = AUTH_TIMEOUT  # seconds
     stream_timeout: int = STREAM_TIMEOUT  # seconds
+    lease_ms: int = LEASE_MS  # authz hears at least three times as often that a response still runs
     admin: Address | Path = Address("127.0.0.1", 9901)  # Envoy's own administration; a path: a socket there
     version: str | None = None  # of the operator's gateway, "1.40"; None: the one this release is tested with
 
