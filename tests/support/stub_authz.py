@@ -55,6 +55,7 @@ class Allowing:
     remove: tuple[str, ...] = ("authorization", "x-api-key")
     target: str | None = None  # path and rewritten query
     cookie: str | None = None  # rewritten Cookie
+    edit: str | None = None  # change of the body: HTTP header `x-authz-edit`, Envoy's metadata field `edit`
     delay: float = 0.0  # seconds
 
 
@@ -107,6 +108,14 @@ class Reported:
     token: str | None
 
 
+@dataclass(frozen=True)
+class Posted:
+    """One report of `POST /v1/usage`, and the token beside it."""
+
+    report: Any
+    token: str | None
+
+
 @dataclass
 class StubAuthz:
     """HTTP and gRPC on two ports. A context manager. `answer` is what everything is answered with."""
@@ -119,6 +128,8 @@ class StubAuthz:
     usage_status: int = 200  # what POST /v1/usage is answered with
     access_log: list[Any] = field(default_factory=list)  # HTTPAccessLogEntry
     access_log_tokens: list[str | None] = field(default_factory=list)
+    posted: list[Posted] = field(default_factory=list)  # taken by `POST /v1/usage`
+    refuses_reports: bool = False  # 503 for every `POST /v1/usage`
     _http: uvicorn.Server | None = None
     _thread: threading.Thread | None = None
     _grpc: grpc.Server | None = None
@@ -127,6 +138,8 @@ class StubAuthz:
         """Forget what was asked; allow everything."""
         self.answer = Allowing()
         self.asked.clear()
+        self.posted.clear()
+        self.refuses_reports = False
         self.reports.clear()
         self.usage_status = 200
 
@@ -216,6 +229,9 @@ class StubAuthz:
         if path == "/v1/usage" and scope["method"] == "POST":
             await self._take_reports(body, ", ".join(tokens) or None, send)
             return
+        if path == "/v1/usage":
+            await self._take_reports(body, ", ".join(tokens) if tokens else None, send)
+            return
         self.asked.append(
             Asked(
                 kind=kind,
@@ -254,6 +270,18 @@ class StubAuthz:
             ]
         content = (("content-type", "application/json"),)
         await _send(send, self.usage_status, content, json.dumps({"results": results}).encode())
+
+    async def _take_reports(self, body: bytes, token: str | None, send: Any) -> None:
+        """Every report is settled, one by one or many in a list."""
+        given = json.loads(body)
+        reports = given if isinstance(given, list) else [given]
+        plain: Pairs = (("content-type", "application/json"),)
+        if self.refuses_reports:
+            await _send(send, 503, plain, error_body("authz_unavailable"))
+            return
+        self.posted.extend(Posted(report, token) for report in reports)
+        results = [{"reservation": report.get("reservation"), "outcome": "settled"} for report in reports]
+        await _send(send, 200, plain, json.dumps({"results": results}).encode())
 
     # gRPC
 
@@ -327,6 +355,8 @@ def _allow_headers(kind: str, answer: Allowing) -> Pairs:
         headers.append(("x-authz-uri", answer.target))
     if answer.cookie is not None:
         headers.append(("x-authz-cookie", answer.cookie))
+    if answer.edit is not None:
+        headers.append(("x-authz-edit", answer.edit))
     return tuple(headers)
 
 
@@ -356,6 +386,8 @@ def _check_response(answer: Answer) -> Any:
             if name.startswith("x-authz-"):
                 key = name.removeprefix("x-authz-").replace("-", "_")
                 response.dynamic_metadata.fields[key].string_value = value
+        if answer.edit is not None:
+            response.dynamic_metadata.fields["edit"].string_value = answer.edit
     return response
 
 
