@@ -108,14 +108,6 @@ class Reported:
     token: str | None
 
 
-@dataclass(frozen=True)
-class Posted:
-    """One report of `POST /v1/usage`, and the token beside it."""
-
-    report: Any
-    token: str | None
-
-
 @dataclass
 class StubAuthz:
     """HTTP and gRPC on two ports. A context manager. `answer` is what everything is answered with."""
@@ -128,8 +120,6 @@ class StubAuthz:
     usage_status: int = 200  # what POST /v1/usage is answered with
     access_log: list[Any] = field(default_factory=list)  # HTTPAccessLogEntry
     access_log_tokens: list[str | None] = field(default_factory=list)
-    posted: list[Posted] = field(default_factory=list)  # taken by `POST /v1/usage`
-    refuses_reports: bool = False  # 503 for every `POST /v1/usage`
     _http: uvicorn.Server | None = None
     _thread: threading.Thread | None = None
     _grpc: grpc.Server | None = None
@@ -138,8 +128,6 @@ class StubAuthz:
         """Forget what was asked; allow everything."""
         self.answer = Allowing()
         self.asked.clear()
-        self.posted.clear()
-        self.refuses_reports = False
         self.reports.clear()
         self.usage_status = 200
 
@@ -229,9 +217,6 @@ class StubAuthz:
         if path == "/v1/usage" and scope["method"] == "POST":
             await self._take_reports(body, ", ".join(tokens) or None, send)
             return
-        if path == "/v1/usage":
-            await self._take_reports(body, ", ".join(tokens) if tokens else None, send)
-            return
         self.asked.append(
             Asked(
                 kind=kind,
@@ -270,18 +255,6 @@ class StubAuthz:
             ]
         content = (("content-type", "application/json"),)
         await _send(send, self.usage_status, content, json.dumps({"results": results}).encode())
-
-    async def _take_reports(self, body: bytes, token: str | None, send: Any) -> None:
-        """Every report is settled, one by one or many in a list."""
-        given = json.loads(body)
-        reports = given if isinstance(given, list) else [given]
-        plain: Pairs = (("content-type", "application/json"),)
-        if self.refuses_reports:
-            await _send(send, 503, plain, error_body("authz_unavailable"))
-            return
-        self.posted.extend(Posted(report, token) for report in reports)
-        results = [{"reservation": report.get("reservation"), "outcome": "settled"} for report in reports]
-        await _send(send, 200, plain, json.dumps({"results": results}).encode())
 
     # gRPC
 
