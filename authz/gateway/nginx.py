@@ -23,6 +23,7 @@ PARTS: Mapping[str, str] = {
     "http": "nginx-http.conf.j2",
     "server": "nginx-server.conf.j2",
     "js": "nginx-authz.js",
+    "js-usage": "nginx-authz-usage.js",
     "auth-request": "nginx-auth-request.conf.j2",
 }
 """Name of each part, and its template."""
@@ -68,6 +69,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         refusals=REFUSALS,
         errors=ALL,
         unavailable=UNAVAILABLE.body,
+        response_bytes="$body_bytes_sent" if part == "auth-request" else "$authz_response_bytes",
         ask_timeout=duration(settings.auth_timeout),
         connect_timeout=duration(settings.auth_timeout / 4),
     )

@@ -26,7 +26,12 @@ RENDERERS: Mapping[str, Renderer] = {
     "nginx": Renderer(
         nginx.render,
         nginx.PARTS,
-        {"nginx.conf": "all", "authz.js": "js", "auth-request.conf": "auth-request"},
+        {
+            "nginx.conf": "all",
+            "authz.js": "js",
+            "authz-usage.js": "js-usage",
+            "auth-request.conf": "auth-request",
+        },
     ),
     "caddy": Renderer(caddy.render, caddy.PARTS, {"Caddyfile": "all"}),
 }

@@ -71,12 +71,14 @@ def settings(tmp_path: Path, certificates: Certificates) -> RenderSettings:
 def test_nginx_takes_it(tmp_path: Path, settings: RenderSettings, variant: str, part: str) -> None:
     changed = VARIANTS[variant](settings)
     (tmp_path / "authz.js").write_text(render("nginx", changed, "js")["js"])
+    (tmp_path / "authz-usage.js").write_text(render("nginx", changed, "js-usage")["js-usage"])
     text = render("nginx", changed, part)[part].replace("pid /run/nginx.pid;", f"pid {tmp_path}/nginx.pid;")
     assert check(tmp_path, text) == ""  # not even a warning
 
 
 def test_the_parts_fit_into_an_nginx_that_exists(tmp_path: Path, settings: RenderSettings) -> None:
-    for part, name in (("http", "http.conf"), ("server", "server.conf"), ("js", "authz.js")):
+    names = {"http": "http.conf", "server": "server.conf", "js": "authz.js", "js-usage": "authz-usage.js"}
+    for part, name in names.items():
         (tmp_path / name).write_text(render("nginx", settings, part)[part])
     check(
         tmp_path,

@@ -32,6 +32,7 @@ class Nginx(RealGateway):
         token = self.directory / "gateway-token.conf"
         token.write_text(f'set $authz_gateway_token "{self.around.token}";\n')
         self.committed("nginx/authz.js", [])
+        self.committed("nginx/authz-usage.js", [])
         configuration = self.committed(self.configuration, self.swaps())
         return command(str(self.directory), str(configuration))
 

@@ -58,6 +58,7 @@ class RenderedNginx(Rendered):
         settings = self.settings()
         self.put("gateway-token.conf", f'set $authz_gateway_token "{self.around.token}";\n')
         self.put("authz.js", nginx.render(settings, environment(), "js"))
+        self.put("authz-usage.js", nginx.render(settings, environment(), "js-usage"))
         pid = Swap("pid /run/nginx.pid;", f"pid {self.directory}/nginx.pid;")
         text = nginx.render(settings, environment(), self.part)
         return command(str(self.directory), self.put("nginx.conf", text, [pid]))

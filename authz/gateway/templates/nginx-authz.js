@@ -1,7 +1,8 @@
 // The gate between nginx and authz, for njs >= 0.9.9 with nginx >= 1.31 (js_access, readRequestArrayBuffer).
 //
 // It asks authz about one request, body included, and then either answers as authz says or writes the header
-// block that the model server receives. It keeps no state: everything it decides is in variables of the request.
+// block that the model server receives, and its body where authz changes that. It keeps no state: everything it
+// decides is in variables of the request.
 
 const UNAVAILABLE = JSON.stringify({
     error: {
@@ -23,13 +24,14 @@ const PLUMBING = /^(connection|content-(length|type|encoding)|date|keep-alive|se
 const FOR_CLIENT = /^(ratelimit|ratelimit-policy|x-ratelimit-.*|x-request-id)$/;
 
 // On an allow, these tell the gateway what to do and go nowhere.
-const FOR_GATEWAY = /^x-authz-(backend|body|client-.*|cookie|gateway-token|remove|status|uri)$/;
+const FOR_GATEWAY = /^x-authz-(backend|body|client-.*|cookie|edit|gateway-.*|remove|status|uri)$/;
 
 // Never copied from the client to the model server: hop-by-hop headers and those that nginx.conf sets itself,
-// credentials, and whatever claims to come from a gateway. (nginx has dropped names with `_` or `.` before.)
+// credentials, whatever claims to come from a gateway, and what asks for a compressed answer, whose usage nobody
+// could read. (nginx has dropped names with `_` or `.` before.)
 const NOT_FORWARDED = new RegExp('^(' + [
     'connection', 'content-length', 'expect', 'host', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade',
-    'authorization', 'proxy-.*', 'x-api-key',
+    'accept-encoding', 'authorization', 'proxy-.*', 'x-api-key',
     'x.authz.*', 'forwarded', 'x-(forwarded|original|accel)-.*', 'x-client-(cert|verify)', 'x-real-ip', 'x-request-id',
 ].join('|') + ')$');
 
@@ -37,11 +39,11 @@ const NOT_FORWARDED = new RegExp('^(' + [
 async function access(r) {
     try {
         // Once the body is read, the subrequest and the model server are sent the same bytes.
-        await r.readRequestArrayBuffer();
+        const body = await r.readRequestArrayBuffer();
         const answer = await r.subrequest('/_authz', {method: 'POST'});
 
         if (answer.status === ALLOWED) {
-            allow(r, answer);
+            allow(r, answer, Buffer.from(body));
         } else if (REFUSED.includes(answer.status)) {
             refuse(r, answer);
         } else {
@@ -69,8 +71,12 @@ function unavailable(r, why) {
     r.return(503, UNAVAILABLE);
 }
 
-function allow(r, answer) {
+function allow(r, answer, body) {
     const told = {remove: [], upstream: []};
+
+    // First of all, so that what is held is given back even if the rest fails.
+    r.variables.authz_reservation = answer.headersOut['x-authz-reservation'] || '';
+    r.variables.authz_peer = answer.variables.upstream_addr;
 
     grouped(answer).forEach(header => {
         if (PLUMBING.test(header.key)) {
@@ -86,6 +92,8 @@ function allow(r, answer) {
             told.target = value;
         } else if (header.key === 'x-authz-backend') {
             told.backend = value;
+        } else if (header.key === 'x-authz-edit') {
+            told.edit = value;
         } else if (!FOR_GATEWAY.test(header.key)) {
             if (FOR_CLIENT.test(header.key)) {
                 r.headersOut[header.name] = header.values;
@@ -104,7 +112,36 @@ function allow(r, answer) {
     r.variables.authz_target = target;
     r.variables.authz_backend = told.backend || '';
     r.variables.authz_headers = headerBlock(r, told);
+    if (told.edit) {
+        r.variables.authz_body = edited(body, told.edit);
+    }
     r.variables.authz_verdict = 'allow';
+    if (told.edit) {
+        r.internalRedirect('@authz_edited');
+    }
+}
+
+// The body after authz's change, `LENGTH OFFSET+REMOVE=TEXT ...`: the length of the whole, then for each place in
+// ascending order how many bytes there give way to which text. Exactly that, or nothing passes: what is held for
+// the request may depend on it.
+function edited(body, edit) {
+    const words = edit.split(' '), parts = [];
+    let at = 0;
+
+    if (words.shift() !== String(body.length)) {
+        throw new Error('the body has another length than the change is for');
+    }
+    words.forEach(word => {
+        const splice = /^(\d+)\+(\d+)=(.*)$/.exec(word);
+        const from = splice ? Number(splice[1]) : -1, to = splice ? from + Number(splice[2]) : -1;
+        if (from < at || to > body.length) {
+            throw new Error('the change of the body cannot be read');
+        }
+        parts.push(body.subarray(at, from), Buffer.from(splice[3]));
+        at = to;
+    });
+    parts.push(body.subarray(at));
+    return Buffer.concat(parts);
 }
 
 // The client's headers less those not forwarded, removed or replaced, then those that authz sets.
