@@ -33,10 +33,21 @@ _PLUGINS = "plugins-local/src/github.com/llm-authz"
 FILES: Mapping[str, str] = {"traefik.yml": "static", "dynamic.yml": "dynamic"}
 """Files of the whole that are rendered, and their parts."""
 
+_PLUGIN_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "authzguard": ("writer", "usage", "reports"),
+    "authzreply": ("edit",),
+}
+"""Each plugin, and its files beside the one that has its name."""
+
 PLUGIN_FILES: Mapping[str, str] = {
-    f"{_PLUGINS}/{plugin}/{name}": f"traefik-{plugin}.{ending}"
-    for plugin in ("authzguard", "authzreply")
-    for name, ending in ((f"{plugin}.go", "go"), ("go.mod", "mod"), (".traefik.yml", "yml"))
+    f"{_PLUGINS}/{plugin}/{name}": f"traefik-{plugin}{ending}"
+    for plugin, sources in _PLUGIN_SOURCES.items()
+    for name, ending in (
+        (f"{plugin}.go", ".go"),
+        *((f"{source}.go", f"-{source}.go") for source in sources),
+        ("go.mod", ".mod"),
+        (".traefik.yml", ".yml"),
+    )
 }
 """Files of the whole that are copied."""
 

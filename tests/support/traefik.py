@@ -29,7 +29,7 @@ class Traefik(RealGateway):
             Swap("certFile: /etc/authz/tls/tls.crt", f"certFile: {around.certificates.server}", times=2),
             Swap("keyFile: /etc/authz/tls/tls.key", f"keyFile: {around.certificates.server_key}", times=2),
             Swap("tokenFile: /etc/authz/gateway-token", f"tokenFile: {self.token_file()}"),
-            Swap("http://127.0.0.1:9000", f"http://127.0.0.1:{around.authz_http}", times=2),
+            Swap("http://127.0.0.1:9000", f"http://127.0.0.1:{around.authz_http}", times=3),
             Swap("http://127.0.0.1:8000", f"http://127.0.0.1:{around.model}"),
         ]
 

@@ -1,8 +1,9 @@
 // Package authzguard stands before Traefik's forwardAuth.
 //
 // It takes away what no client may say, bounds the body and the time that authz has, shows authz the gateway's token,
-// and gives Traefik's own error pages the shape of authz's refusals. What authz said is told by the plugin authzreply,
-// which stands after forwardAuth: both share a timer and a header map in the request's context.
+// gives Traefik's own error pages the shape of authz's refusals, and tells authz what became of each request that it
+// allowed. What authz said is told by the plugin authzreply, which stands after forwardAuth: both share a timer and two
+// maps in the request's context.
 package authzguard
 
 import (
@@ -12,17 +13,25 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
 // Shared with authzreply. Plain strings, because every plugin has an interpreter, and so types, of its own.
 const (
 	timerKey  = "authz-timer"  // *time.Timer: stopped when authz has answered in time
-	answerKey = "authz-answer" // http.Header: the headers for the client, and `allowed`
-	allowed   = "Authz-Allowed"
+	answerKey = "authz-answer" // http.Header: the headers for the client
+	sharedKey = "authz-shared" // *sync.Map: what follows
+
+	reservationKey = "reservation" // string: authz's name for what it holds
+	allowedKey     = "allowed"     // true: the request goes on to the model server
+	reachedKey     = "reached"     // true: there was a connection to the model server
+	leftKey        = "left"        // true: the client is gone
 
 	tokenHeader = "X-Authz-Gateway-Token"
+	canHeader   = "X-Authz-Gateway-Can"
 	pathHeader  = "X-Authz-Path" // for the access log: the path without its query
 )
 
@@ -34,13 +43,6 @@ const (
 	noModel     = `{"error":{"message":"The model server is unavailable. Try again shortly.","type":"server_error","code":"upstream_unavailable","param":null}}`
 	unavailable = `{"error":{"message":"The authorization service is unavailable. Try again shortly.","type":"server_error","code":"authz_unavailable","param":null}}`
 )
-
-// Headers that authz alone sets on an answer to the client.
-var ours = []string{
-	"Ratelimit", "Ratelimit-Policy", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests",
-	"X-Ratelimit-Reset-Requests", "X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens",
-	"X-Ratelimit-Reset-Tokens", "X-Request-Id",
-}
 
 // Of all forwarding headers those that Traefik itself has set by now, in place of the client's.
 var forwarded = map[string]bool{
@@ -59,12 +61,14 @@ type Config struct {
 	TimeoutMs int64  `json:"timeoutMs,omitempty"` // for authz to answer
 	TokenFile string `json:"tokenFile,omitempty"`
 	TokenEnv  string `json:"tokenEnv,omitempty"`
-	Direct    bool   `json:"direct,omitempty"` // authz itself is the service behind, not forwardAuth
+	UsageURL  string `json:"usageUrl,omitempty"` // where authz takes reports of what was used; needs the token
+	LeaseMs   int64  `json:"leaseMs,omitempty"`  // authz is told three times as often that a response still runs
+	Direct    bool   `json:"direct,omitempty"`   // authz itself is the service behind, not forwardAuth
 }
 
 // CreateConfig returns the defaults.
 func CreateConfig() *Config {
-	return &Config{MaxBody: 4 << 20, TimeoutMs: 2000}
+	return &Config{MaxBody: 4 << 20, TimeoutMs: 2000, LeaseMs: 60000}
 }
 
 type guard struct {
@@ -72,7 +76,9 @@ type guard struct {
 	maxBody int64
 	timeout time.Duration
 	token   string
+	can     string
 	direct  bool
+	reports *reports // nil: none are made
 }
 
 // New builds the middleware. Without its token the gateway does not start.
@@ -81,8 +87,22 @@ func New(_ context.Context, next http.Handler, config *Config, _ string) (http.H
 	if err != nil {
 		return nil, err
 	}
-	timeout := time.Duration(config.TimeoutMs) * time.Millisecond
-	return &guard{next: next, maxBody: config.MaxBody, timeout: timeout, token: token, direct: config.Direct}, nil
+	g := &guard{
+		next:    next,
+		maxBody: config.MaxBody,
+		timeout: time.Duration(config.TimeoutMs) * time.Millisecond,
+		token:   token,
+		can:     "edit",
+		direct:  config.Direct,
+	}
+	if token != "" && config.UsageURL != "" && !config.Direct {
+		if config.LeaseMs < 3 {
+			return nil, errors.New("authzguard: leaseMs is too short")
+		}
+		g.can = "edit, lease=" + strconv.FormatInt(config.LeaseMs, 10)
+		g.reports = newReports(config.UsageURL, token, time.Duration(config.LeaseMs)*time.Millisecond)
+	}
+	return g, nil
 }
 
 func readToken(config *Config) (string, error) {
@@ -105,6 +125,7 @@ func readToken(config *Config) (string, error) {
 }
 
 func (g *guard) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	begun := time.Now()
 	if !strings.HasPrefix(req.RequestURI, "/") {
 		answerJSON(rw, http.StatusBadRequest, invalidPath)
 		return
@@ -123,23 +144,46 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	}
 	if g.token != "" {
 		req.Header[tokenHeader] = []string{g.token}
+		req.Header[canHeader] = []string{g.can}
 	}
 	req.Header[pathHeader] = []string{path}
 
-	// forwardAuth would wait for 30 s. Its question and the request share a context, so authzreply stops the timer.
-	ctx, cancel := context.WithCancel(req.Context())
+	// forwardAuth would wait for 30 s. Its question and the request share a context, so authzreply stops the timer. A
+	// client that leaves ends what authz allowed; the question goes on, else nobody would know what authz holds for it.
+	client := req.Context()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(client))
 	defer cancel()
 	timer := time.AfterFunc(g.timeout, cancel)
 	defer timer.Stop()
+	shared := &sync.Map{}
+	stop := context.AfterFunc(client, func() {
+		shared.Store(leftKey, true)
+		if isSet(shared, allowedKey) {
+			cancel()
+		}
+	})
+	defer stop()
 	answer := http.Header{}
 	ctx = context.WithValue(ctx, timerKey, timer)
 	ctx = context.WithValue(ctx, answerKey, answer)
+	ctx = context.WithValue(ctx, sharedKey, shared)
 	req = req.WithContext(ctx)
-	if upgrade {
-		g.next.ServeHTTP(rw, req) // the connection itself is handed over: it cannot be wrapped
+	w := &writer{rw: rw, control: http.NewResponseController(rw), answer: answer, shared: shared, direct: g.direct}
+	if !upgrade {
+		rw = w // else the connection itself is handed over: it cannot be wrapped
+	}
+	if g.reports == nil {
+		g.next.ServeHTTP(rw, req)
 		return
 	}
-	g.next.ServeHTTP(&writer{rw: rw, control: http.NewResponseController(rw), answer: answer, direct: g.direct}, req)
+	req.Header["Accept-Encoding"] = []string{"identity"} // what is compressed cannot be read along
+	w.tee = &tee{}
+	whole := false
+	number := g.reports.begin(shared)
+	// Also where the handlers behind panic, as they do when the client leaves.
+	defer func() { g.reports.end(number, w.ended(upgrade, whole, begun)) }()
+	g.next.ServeHTTP(rw, req)
+	whole = true
 }
 
 // readBody takes the whole body before authz is asked: the time that a client needs is not authz's.
@@ -204,89 +248,7 @@ func isOurs(plain string) bool {
 	return plain == "x-authz" || strings.HasPrefix(plain, "x-authz-")
 }
 
-// writer holds nothing back. An interpreted ResponseWriter has no Flush that Traefik's proxy could call, so every part
-// of a stream is flushed as it is written.
-type writer struct {
-	rw      http.ResponseWriter
-	control *http.ResponseController
-	answer  http.Header
-	direct  bool
-	wrote   bool
-	own     bool
-	stream  bool
-}
-
-func (w *writer) Header() http.Header { return w.rw.Header() }
-
-func (w *writer) WriteHeader(status int) {
-	if w.wrote {
-		return
-	}
-	if status < 200 {
-		w.rw.WriteHeader(status)
-		return
-	}
-	w.wrote = true
-	header := w.rw.Header()
-	if w.answer.Get(allowed) == "" {
-		if !isAnswer(status, w.direct) {
-			w.replace(http.StatusServiceUnavailable, unavailable)
-			return
-		}
-	} else {
-		for _, name := range ours {
-			delete(header, name)
-		}
-		for name, values := range w.answer {
-			if name != allowed {
-				header[name] = values
-			}
-		}
-		if (status == http.StatusBadGateway || status == http.StatusGatewayTimeout) && header.Get("Content-Type") == "" {
-			w.replace(http.StatusBadGateway, noModel) // Traefik's own page
-			return
-		}
-	}
-	w.stream = header.Get("Content-Length") == ""
-	w.rw.WriteHeader(status)
-}
-
-func (w *writer) Write(part []byte) (int, error) {
-	if !w.wrote {
-		w.WriteHeader(http.StatusOK)
-	}
-	if w.own {
-		return len(part), nil
-	}
-	n, err := w.rw.Write(part)
-	if err == nil && w.stream {
-		err = w.control.Flush()
-	}
-	return n, err
-}
-
-func (w *writer) replace(status int, body string) {
-	w.own = true
-	header := w.rw.Header()
-	for _, name := range []string{"Content-Length", "Content-Encoding", "Etag", "Location", "Set-Cookie"} {
-		delete(header, name)
-	}
-	answerJSON(w.rw, status, body)
-}
-
-// isAnswer: with anything else than its refusals it is not authz that answers.
-func isAnswer(status int, direct bool) bool {
-	switch status {
-	case 400, 401, 403, 413, 415, 429, 503:
-		return true
-	case 200:
-		return direct
-	}
-	return false
-}
-
-func answerJSON(rw http.ResponseWriter, status int, body string) {
-	rw.Header()["Content-Type"] = []string{"application/json"}
-	rw.WriteHeader(status)
-	_, _ = io.WriteString(rw, body)
+func isSet(shared *sync.Map, key string) bool {
+	_, set := shared.Load(key)
+	return set
 }

@@ -1,7 +1,8 @@
 // Package authzreply stands after Traefik's forwardAuth, which has put authz's answer onto the request.
 //
 // It takes off what is not for the model server: headers for the client go onto the response, a rewritten query or
-// cookie into its place, credentials away. Without an answer of authz it lets nothing through.
+// cookie and a change of the body into their place, credentials away. Without an answer of authz it lets nothing
+// through.
 //
 // Traefik chooses a service before any middleware runs. Where authz chooses among several model servers, this plugin
 // sends the request there itself, through the proxy of Go's library.
@@ -13,9 +14,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,11 +26,18 @@ import (
 const (
 	timerKey  = "authz-timer"
 	answerKey = "authz-answer"
-	allowed   = "Authz-Allowed"
+	sharedKey = "authz-shared"
 
-	pathHeader    = "X-Authz-Path"
-	backendHeader = "X-Authz-Backend"
-	clientPrefix  = "X-Authz-Client-"
+	reservationKey = "reservation"
+	allowedKey     = "allowed"
+	reachedKey     = "reached"
+	leftKey        = "left"
+
+	pathHeader        = "X-Authz-Path"
+	backendHeader     = "X-Authz-Backend"
+	reservationHeader = "X-Authz-Reservation"
+	editHeader        = "X-Authz-Edit"
+	clientPrefix      = "X-Authz-Client-"
 )
 
 const unavailable = `{"error":{"message":"The authorization service is unavailable. Try again shortly.","type":"server_error","code":"authz_unavailable","param":null}}`
@@ -105,13 +115,28 @@ func proxyTo(target *url.URL, transport http.RoundTripper) http.Handler {
 func (r *reply) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	timer, hasTimer := req.Context().Value(timerKey).(*time.Timer)
 	answer, hasAnswer := req.Context().Value(answerKey).(http.Header)
-	if !hasTimer || !hasAnswer || !isAllowance(req.Header) || !timer.Stop() {
+	shared, hasShared := req.Context().Value(sharedKey).(*sync.Map)
+	if !hasTimer || !hasAnswer || !hasShared || !isAllowance(req.Header) {
 		refuse(rw, req)
 		return
 	}
-	answer[allowed] = []string{"1"}
-
-	out := req.Clone(req.Context()) // the access log goes on reading the headers of `req`
+	shared.Store(reservationKey, req.Header.Get(reservationHeader)) // to be given back if it goes no further
+	if !timer.Stop() {
+		refuse(rw, req)
+		return
+	}
+	out := req.Clone(traced(req.Context(), shared)) // the access log goes on reading the headers of `req`
+	if changes := req.Header[editHeader]; changes != nil {
+		if edit(out, changes) != nil {
+			refuse(rw, req)
+			return
+		}
+	}
+	shared.Store(allowedKey, true)
+	if _, left := shared.Load(leftKey); left {
+		refuse(rw, req)
+		return
+	}
 	path, _, _ := strings.Cut(req.RequestURI, "?")
 	req.Header[pathHeader] = []string{path}
 
@@ -145,12 +170,18 @@ func (r *reply) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	}
 	if req.Header.Get("Upgrade") != "" {
 		for name, values := range answer { // authzguard does not see the response to an upgrade
-			if name != allowed {
-				rw.Header()[name] = values
-			}
+			rw.Header()[name] = values
 		}
 	}
 	r.choose(req.Header.Get(backendHeader)).ServeHTTP(rw, out)
+}
+
+// traced notes when there is a connection to the model server: nothing else tells a request that it may have got from
+// one that never left.
+func traced(ctx context.Context, shared *sync.Map) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(_ httptrace.GotConnInfo) { shared.Store(reachedKey, true) },
+	})
 }
 
 func (r *reply) choose(backend string) http.Handler {
