@@ -82,7 +82,7 @@ class SqliteLedger:
 
     @property
     def kept_from(self) -> int:
-        """Since when single entries are kept, in ms; 0: since ever. Older ones are in the sums of their days."""
+        """Since when single entries are kept, in ms; 0: since ever. Older ones are in sums of days."""
         return int(self._database.one("SELECT value FROM meta WHERE name = 'ledger_kept_from'"))
 
     def _parts(self, since: int, until: int) -> tuple[str, str, str, int, int, str, int, int]:

@@ -50,12 +50,11 @@ CREATE TABLE ledger_days (
     reasoning INTEGER NOT NULL, cost INTEGER NOT NULL,
     PRIMARY KEY (day, user, team, key, model, route, gateway, source)
 ) WITHOUT ROWID;
-CREATE TABLE shadow_refusals (
-    policy TEXT NOT NULL, partition TEXT NOT NULL, hour INTEGER NOT NULL,
+CREATE TABLE trials (
+    hour INTEGER NOT NULL, policy TEXT NOT NULL, partition TEXT NOT NULL,
     would INTEGER NOT NULL, live INTEGER NOT NULL, first_at INTEGER NOT NULL, last_at INTEGER NOT NULL,
-    PRIMARY KEY (policy, partition, hour)
+    PRIMARY KEY (hour, policy, partition)
 ) WITHOUT ROWID;
-CREATE INDEX shadow_refusals_hour ON shadow_refusals (hour);
 INSERT INTO meta VALUES ('ledger_timezone', 'UTC');
 INSERT INTO meta VALUES ('ledger_kept_from', 0);
 """
