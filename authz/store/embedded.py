@@ -5,12 +5,12 @@ to the writer. The loop itself never waits for the disk.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from authz.quota import Unit
-from authz.store.engine import Changes, Engine
+from authz.store.durable import DurableLedger
+from authz.store.engine import Engine
 from authz.store.floods import Floods
 from authz.store.journal import Journal
 from authz.store.ops import Op
@@ -22,6 +22,7 @@ from authz.store.protocols import (
     Directory,
     Exhausted,
     Hold,
+    Ledger,
     Outcome,
     Registry,
     Remembered,
@@ -29,15 +30,14 @@ from authz.store.protocols import (
     Settled,
     StoreUnavailable,
 )
-from authz.store.sqlite.commit import Batch, commit, trim, trim_denials
 from authz.store.sqlite.database import Database
+from authz.store.sqlite.denials import SqliteDenialLog
 from authz.store.sqlite.directory import MirrorDirectory
+from authz.store.sqlite.ledger_reading import SqliteLedger
+from authz.store.troubles import Troubles
+from authz.store.writer import CLOSED, Writer
 
 TICK_S = 0.2
-TRIM_MS = 600_000
-TRIM_ROWS = 2_000  # refusals written since the last trim that call for one, whatever the time
-
-log = logging.getLogger("authz.store")
 
 
 class Store:
@@ -48,6 +48,7 @@ class Store:
     registry: Registry
     denials: Denials
     denial_log: DenialLog
+    ledger: Ledger
 
     @property
     def trouble(self) -> str | None:
@@ -99,31 +100,34 @@ class EmbeddedStore(Store):
         mirror: MirrorDirectory,
         registry: Registry,
         floods: Floods,
-        log_of: Callable[[Callable[[], None]], DenialLog],
-        writer: Database,
+        database: Database,
+        reading: Database,
         journal: Journal | None,
         on_close: Callable[[bool], None],
     ) -> None:
+        self._troubles = Troubles()
+        self._writer = Writer(
+            clock=clock,
+            engine=engine,
+            mirror=mirror,
+            floods=floods,
+            database=database,
+            journal=journal,
+            troubles=self._troubles,
+        )
         self.counters = EngineCounters(engine, clock)
         self.directory = mirror
         self.registry = registry
         self.denials = floods
-        self.denial_log = log_of(self._bring_in)
+        self.denial_log = SqliteDenialLog(reading, self._writer.bring_in)
+        self.ledger = DurableLedger(SqliteLedger(reading, self._writer.bring_in), self._writer.durable)
         self._clock = clock
         self._engine = engine
         self._mirror = mirror
         self._floods = floods
-        self._writer = writer
-        self._journal = journal
         self._on_close = on_close
-        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="authz-writer")
         self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="authz-reader")
-        self._batch: Batch | None = None
-        self._writing: Future[None] | None = None
         self._reading: Future[None] | None = None
-        self._troubles: dict[str, str] = {}
-        self._trim_at = 0
-        self._untrimmed = 0  # refusals written since the last trim; the writer's own
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -145,82 +149,22 @@ class EmbeddedStore(Store):
         """One round of upkeep; `start` has it done every 200 ms."""
         now = self._clock()
         self._engine.sweep(now)
-        self._engine.tables.tidy(now, self._batch.changes.counters if self._batch is not None else {})
-        self._conclude()
-        if self._writing is None:
-            self._begin(now)
+        self._engine.tables.tidy(now, self._writer.saving)
+        self._writer.keep_up(now)
         if self._reading is None or self._reading.done():
-            self._report(self._reading, "reading")
+            if self._reading is not None:
+                self._troubles.note("reading", self._reading.exception())
             self._reading = self._read_thread.submit(self._mirror.poll)
 
     def wait_for_writer(self) -> None:
         """Return once what `keep_up` handed over is written, or has failed. Blocks."""
-        for pending in (self._writing, self._reading):
-            if pending is not None:
-                wait([pending])
-        self._conclude()
-
-    def _begin(self, now: int) -> None:
-        """Hand the writer what has gathered, or once more what it could not write."""
-        if self._batch is None:
-            self._batch = self._gather()
-        trimming = now >= self._trim_at
-        if trimming:
-            self._trim_at = now + TRIM_MS
-        if self._batch is not None or trimming:
-            self._writing = self._write_thread.submit(self._write, self._batch, now, trimming)
-
-    def _gather(self) -> Batch | None:
-        generation, changes, journal = None, Changes({}, {}, ()), self._journal
-        if journal is None:
-            changes = Changes({}, {}, self._engine.take_changes().closed)  # counters are written nowhere
-        elif journal.may_flip and (self._engine.has_changes or not journal.is_empty):
-            generation = journal.flip()
-            changes = self._engine.take_changes()
-        batch = Batch(generation, changes, self._mirror.take_used(), self._floods.take())
-        return batch if batch else None
-
-    def _write(self, batch: Batch | None, now: int, trimming: bool) -> None:
-        if batch is not None:
-            commit(self._writer, batch)
-            self._untrimmed += len(batch.denials)
-        if trimming:
-            trim(self._writer, now)
-        elif self._untrimmed >= TRIM_ROWS:
-            trim_denials(self._writer, now)
-        else:
-            return
-        self._untrimmed = 0
-
-    def _conclude(self) -> None:
-        """Take note of a commit that is done. One that failed keeps its batch and is tried again."""
-        if self._writing is None or not self._writing.done():
-            return
-        done, self._writing = self._writing, None
-        if self._report(done, "writing"):
-            batch, self._batch = self._batch, None
-            if batch is not None and batch.generation is not None and self._journal is not None:
-                self._journal.commit(batch.generation)
-
-    def _report(self, done: Future[None] | None, what: str) -> bool:
-        error = done.exception() if done is not None else None
-        if error is None:
-            self._troubles.pop(what, None)
-            return True
-        if self._troubles.get(what) != str(error):
-            log.error("%s the store failed: %s", what, error)
-        self._troubles[what] = str(error)
-        return False
+        self._writer.wait()
+        if self._reading is not None:
+            wait([self._reading])
 
     @property
     def trouble(self) -> str | None:
-        return next(iter(self._troubles.values()), None)
-
-    def _bring_in(self) -> None:
-        """For a store in memory: refusals are in the log at once."""
-        if self._journal is None:
-            changes = Changes({}, {}, self._engine.take_closed())
-            commit(self._writer, Batch(None, changes, {}, self._floods.take()))
+        return self._troubles.first
 
     async def close(self) -> None:
         """Stop the transports first: from here on nothing is counted any more."""
@@ -228,29 +172,9 @@ class EmbeddedStore(Store):
             self._timer.cancel()
             self._timer = None
         self._engine.journal = _closed
-        self._on_close(self._write_all())
-
-    def _write_all(self) -> bool:
-        """The last commits: one may be under way, one may have failed, one gathers the rest."""
         self._read_thread.shutdown(wait=True)
-        self._write_thread.shutdown(wait=True)
-        self._conclude()
-        try:
-            for _ in range(2):
-                batch = self._batch or self._gather()
-                if batch is None:
-                    break
-                commit(self._writer, batch)
-                if batch.generation is not None and self._journal is not None:
-                    self._journal.commit(batch.generation)
-                self._batch = None
-        except StoreUnavailable as error:
-            log.error(
-                "closing the store: %s; the changes stay in the journal and are read at the next start", error
-            )
-            return False
-        return True
+        self._on_close(self._writer.finish())
 
 
 def _closed(op: Op) -> None:
-    raise StoreUnavailable("the store is closed")
+    raise StoreUnavailable(CLOSED)

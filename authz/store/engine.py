@@ -291,6 +291,11 @@ class Engine:
         """What changed since the last call."""
         return Changes(self.tables.take_changes(), self.reservations.take_changes(), self.take_closed())
 
+    def drop_changes(self) -> None:
+        """Nobody writes them. What ended is kept for `take_closed`."""
+        self.tables.take_changes()
+        self.reservations.take_changes()
+
     def take_closed(self) -> Sequence[Closed]:
         """What ended since the last call. Any thread may ask."""
         closed = []

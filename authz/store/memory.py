@@ -7,7 +7,6 @@ from authz.store.engine import Engine
 from authz.store.floods import Floods
 from authz.store.protocols import Clock
 from authz.store.sqlite.database import in_memory
-from authz.store.sqlite.denials import SqliteDenialLog
 from authz.store.sqlite.directory import MirrorDirectory
 from authz.store.sqlite.registry import SqliteRegistry
 
@@ -27,8 +26,8 @@ def open_memory(clock: Clock, *, most_counters: int = 1_000_000) -> EmbeddedStor
         mirror=mirror,
         registry=SqliteRegistry(database, clock, mirror.follow, levels),
         floods=Floods("memory"),
-        log_of=lambda bring_in: SqliteDenialLog(database, bring_in),
-        writer=database,
+        database=database,
+        reading=database,
         journal=None,
         on_close=lambda clean: database.close(),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from authz.quota import Unit
-from authz.store import embedded
+from authz.store import writer
 from authz.store.engine import Engine
 from authz.store.memory import open_memory
 from authz.store.protocols import Exhausted, Outcome, Reserved, StoreUnavailable
@@ -49,7 +49,7 @@ async def test_108_what_is_not_on_disk_yet_never_leaves_memory(
 
     holds = [fixed(1, window=DAY, key=f"k{n}", unit=Unit.REQUESTS) for n in range(10)]
     with monkeypatch.context() as patched:
-        patched.setattr(embedded, "commit", fail)
+        patched.setattr(writer, "commit", fail)
         for half in (holds[:5], holds[5:]):  # the first half is being written, the second waits
             for hold in half:
                 assert isinstance(await store.counters.reserve(hold.key, "edge", [hold], 0), Reserved)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from authz.quota import Unit
-from authz.store import embedded, journal
+from authz.store import journal, writer
 from authz.store.embedded import EmbeddedStore
 from authz.store.journal import Journal
 from authz.store.open import open_store
@@ -168,7 +168,7 @@ async def test_a_commit_that_fails_is_tried_again(tmp_path: Path, monkeypatch: p
         raise StoreUnavailable("no space left for a.db; free some and try again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(embedded, "commit", fail)
+        patched.setattr(writer, "commit", fail)
         await settled(store)
         await store.counters.reserve("b", "edge", [fixed(1000, 100)], 60_000)
         await settled(store)
@@ -195,7 +195,7 @@ async def test_changes_that_never_get_committed_are_still_there(
         raise StoreUnavailable("no space left for a.db; free some and try again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(embedded, "commit", fail)
+        patched.setattr(writer, "commit", fail)
         for name in ("a", "b", "c"):
             await store.counters.reserve(name, "edge", [fixed(1000, 100)], 60_000)
             await settled(store)

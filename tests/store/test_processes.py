@@ -55,7 +55,7 @@ async def test_a_directory_far_behind_loads_everything(tmp_path: Path) -> None:
     view = open_view(url)
     for number in range(5):
         view.registry.put_user(User(name=f"u{number}"))
-    with store._writer.change() as connection:
+    with store._writer._database.change() as connection:
         connection.execute("DELETE FROM changes WHERE seq <= 3")
     await settled(store)
     assert [await store.directory.user(f"u{number}") is not None for number in range(5)] == [True] * 5

@@ -20,7 +20,6 @@ from authz.store.protocols import Clock, StoreUnavailable, StoreUnusable
 from authz.store.reservations import decode
 from authz.store.sqlite.commit import Batch, commit
 from authz.store.sqlite.database import Database, connect, prepare
-from authz.store.sqlite.denials import SqliteDenialLog
 from authz.store.sqlite.directory import MirrorDirectory
 from authz.store.sqlite.registry import SqliteRegistry
 
@@ -36,7 +35,7 @@ def open_sqlite(path: Path, clock: Clock, *, most_counters: int = 1_000_000) -> 
     lock = journal = None
     try:
         lock = _lock(path)
-        cold, records, reader, log_reader = (_also(path, opened) for _ in range(4))
+        cold, records, reader, reading = (_also(path, opened) for _ in range(4))
         mirror = MirrorDirectory(reader)
         engine = Engine(cold=lambda key: _find(cold, key), most_counters=most_counters)
         journal = _recover(path, writer, engine)
@@ -67,8 +66,8 @@ def open_sqlite(path: Path, clock: Clock, *, most_counters: int = 1_000_000) -> 
         mirror=mirror,
         registry=SqliteRegistry(records, clock, mirror.follow),
         floods=Floods(f"{clock():x}.{os.getpid():x}"),
-        log_of=lambda bring_in: SqliteDenialLog(log_reader, bring_in),
-        writer=writer,
+        database=writer,
+        reading=reading,
         journal=journal,
         on_close=close,
     )

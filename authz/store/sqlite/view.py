@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from authz.quota import Unit
+from authz.store.durable import DurableLedger
 from authz.store.embedded import Store
 from authz.store.engine import Engine
 from authz.store.levels import decode_state
@@ -22,6 +23,7 @@ from authz.store.reservations import decode
 from authz.store.sqlite.database import Database, prepare
 from authz.store.sqlite.denials import SqliteDenialLog
 from authz.store.sqlite.directory import QueryDirectory
+from authz.store.sqlite.ledger_reading import SqliteLedger
 from authz.store.sqlite.registry import SqliteRegistry
 
 _LOOKS = "only the service counts; a command looks"
@@ -73,6 +75,10 @@ class NoDenials:
         """Not kept."""
 
 
+async def _written() -> None:
+    """What a command reads is on the disk."""
+
+
 class ViewStore(Store):
     """What a command needs, beside a running service or without one."""
 
@@ -83,6 +89,7 @@ class ViewStore(Store):
         self.registry = SqliteRegistry(self._database, clock)
         self.denials = NoDenials()
         self.denial_log = SqliteDenialLog(self._database)
+        self.ledger = DurableLedger(SqliteLedger(self._database), _written)
 
     async def close(self) -> None:
         self._database.close()
