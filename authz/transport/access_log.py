@@ -2,8 +2,8 @@
 
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/accesslog/v3/als.proto
 
-The end of a stream frees what its reservation holds for as long as it runs.
-Only a proven gateway is listened to (invariant 10).
+An entry at the end of a response settles its reservation, one while it runs (Envoy's
+`access_log_flush_interval`) extends it. Only a proven gateway is listened to (invariant 10).
 """
 
 import asyncio
@@ -12,41 +12,41 @@ from typing import Any
 
 import grpc
 import structlog
-from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.service.accesslog.v3 import als_pb2
+from google.protobuf.message import DecodeError
 
 from authz.request import Gateway, GatewayKind
+from authz.transport.access_log_entry import End, Running, read_entry
 from authz.transport.address import grpc_peer
 from authz.transport.ext_authz import token_of
 from authz.transport.gateways import GatewayRegistry
 from authz.transport.service import Service
+from authz.transport.usage import Reject
 
 SERVICE = "envoy.service.accesslog.v3.AccessLogService"
-METADATA = "envoy.filters.http.ext_authz"
-RESERVATION = "x-authz-reservation"
-
-_DOWNSTREAM_END = 6  # AccessLogType; older Envoys leave it at 0
-_ENDS = frozenset({0, _DOWNSTREAM_END})
 
 log = structlog.get_logger("authz.transport")
+
+
+def _ignored(gateway: str, reason: str) -> None:
+    """Nobody counts."""
 
 
 class AccessLog:
     """Takes the streams of access log entries. They last as long as the gateway: `drain` ends them."""
 
-    def __init__(self, service: Service, gateways: GatewayRegistry) -> None:
+    def __init__(self, service: Service, gateways: GatewayRegistry, *, reject: Reject = _ignored) -> None:
         """`gateways` may be replaced when the configuration changes."""
         self.gateways = gateways
         self._service = service
+        self._reject = reject
         self._streams: set[asyncio.Task[Any]] = set()
         self._draining = False
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """For grpc.aio."""
+        """For grpc.aio: messages arrive as bytes, so that a malformed one ends no stream."""
         stream: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(
-            self._stream,
-            request_deserializer=als_pb2.StreamAccessLogsMessage.FromString,
-            response_serializer=als_pb2.StreamAccessLogsResponse.SerializeToString,
+            self._stream, response_serializer=als_pb2.StreamAccessLogsResponse.SerializeToString
         )
         return grpc.method_handlers_generic_handler(SERVICE, {"StreamAccessLogs": stream})
 
@@ -56,9 +56,7 @@ class AccessLog:
         for task in self._streams:
             task.cancel()
 
-    async def _stream(
-        self, messages: AsyncIterator[als_pb2.StreamAccessLogsMessage], context: Any
-    ) -> als_pb2.StreamAccessLogsResponse:
+    async def _stream(self, messages: AsyncIterator[bytes], context: Any) -> als_pb2.StreamAccessLogsResponse:
         token = token_of(context.invocation_metadata())
         gateway = self.gateways.identify(GatewayKind.ENVOY, token, grpc_peer(context.peer()))
         if gateway is None or not gateway.proven:
@@ -71,9 +69,7 @@ class AccessLog:
         self._streams.add(task)
         try:
             async for message in messages:
-                # The first message also carries a description of the node, tens of kilobytes of it: ignored.
-                for entry in message.http_logs.log_entry:
-                    await self.take(entry, gateway)
+                await self.take(message, gateway)
         except asyncio.CancelledError:
             if not self._draining:
                 raise
@@ -81,29 +77,32 @@ class AccessLog:
             self._streams.discard(task)
         return als_pb2.StreamAccessLogsResponse()
 
-    async def take(self, entry: accesslog_pb2.HTTPAccessLogEntry, gateway: Gateway) -> None:
-        """Free the reservation of a request that ended. One bad entry never ends the stream."""
-        common = entry.common_properties
-        if common.intermediate_log_entry or common.access_log_type not in _ENDS:
-            return
-        reservation = reservation_of(entry)
-        if reservation is None:
-            return
-        aborted = common.response_flags.downstream_connection_termination
+    async def take(self, message: bytes, gateway: Gateway) -> None:
+        """Settle and extend by one message of a stream. One bad entry never ends it.
+
+        The first message also carries a description of the node, tens of kilobytes of it: ignored.
+        """
         try:
-            await self._service.release(reservation, gateway, "aborted" if aborted else "ended")
-        except Exception as error:
-            log.error("release failed", gateway=gateway.name, reservation=reservation, exc_info=error)
+            entries = als_pb2.StreamAccessLogsMessage.FromString(message).http_logs.log_entry
+        except DecodeError:
+            self._reject(gateway.name, "malformed")
+            return
+        for entry in entries:
+            try:
+                await self._apply(read_entry(entry), gateway)
+            except Exception as error:
+                # What it held then expires: charged as held.
+                log.error("access log entry failed", gateway=gateway.name, exc_info=error)
 
-
-def reservation_of(entry: accesslog_pb2.HTTPAccessLogEntry) -> str | None:
-    """Its reservation: from what we told Envoy, else from the header that we set and Envoy logs.
-
-    A request header alone proves nothing where our own metadata says otherwise.
-    """
-    told = entry.common_properties.metadata.filter_metadata
-    if METADATA in told:
-        fields = told[METADATA].fields
-        return fields["reservation"].string_value or None if "reservation" in fields else None
-    headers = entry.request.request_headers
-    return headers[RESERVATION] or None if RESERVATION in headers else None
+    async def _apply(self, told: End | Running | None, gateway: Gateway) -> None:
+        if told is None:
+            return
+        if isinstance(told, Running):
+            await self._service.extend(told.reservation, gateway)
+            return
+        if told.fault is not None:
+            self._reject(gateway.name, told.fault.value)
+        if told.report.reservation:
+            await self._service.settle(told.report, gateway)
+        elif told.request_id:
+            await self._service.settle_by_request_id(gateway, told.request_id, told.report)

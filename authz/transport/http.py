@@ -29,6 +29,7 @@ from authz.transport.nginx import NGINX
 from authz.transport.request_id import RequestIds
 from authz.transport.service import Desk
 from authz.transport.traefik import TRAEFIK
+from authz.transport.usage import Reject, Usages
 
 Response = tuple[int, RawHeaders, bytes]
 
@@ -38,25 +39,38 @@ _ENVOY_PREFIX = "/auth/envoy"
 
 NOT_FOUND = (
     b'{"error":{"message":"Nothing is served here. Gateways ask at /auth/envoy, /auth/traefik, '
-    b'/auth/nginx or /auth/caddy.","type":"invalid_request_error","code":"not_found","param":null}}'
+    b'/auth/nginx or /auth/caddy, and tell what was used at /v1/usage.","type":"invalid_request_error",'
+    b'"code":"not_found","param":null}}'
 )
+
+
+def _ignored(gateway: str, reason: str) -> None:
+    """Nobody counts."""
 
 
 class HttpTransport:
     """An ASGI application. Runs without a framework and makes no task."""
 
     def __init__(
-        self, desk: Desk, gateways: GatewayRegistry, health: Health, *, max_body: int = MAX_BODY
+        self,
+        desk: Desk,
+        gateways: GatewayRegistry,
+        health: Health,
+        *,
+        max_body: int = MAX_BODY,
+        reject: Reject = _ignored,
     ) -> None:
         """A body above `max_body` bytes is refused before the rest of it is read.
 
-        `gateways` may be replaced when the configuration changes.
+        `gateways` may be replaced when the configuration changes. `reject` is told of reports of usage
+        that were not believed.
         """
         self.gateways = gateways
         self._desk = desk
         self._health = health
         self._max_body = max_body
         self._new_id = RequestIds()
+        self._usages = Usages(desk.service, reject)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         target = _target(scope)
@@ -70,6 +84,10 @@ class HttpTransport:
                 await respond(send, *response)
         elif path == "/v1/models" and scope["method"] == "GET":
             await respond(send, *await self._models(target, scope))
+        elif path == "/v1/usage":
+            response = await self._report(scope, receive)
+            if response is not None:
+                await respond(send, *response)
         elif path == "/livez":
             await respond_json(send, 200, b'{"status":"alive"}')
         elif path == "/readyz":
@@ -123,6 +141,13 @@ class HttpTransport:
         length = str(len(body)).encode("ascii")
         headers = [(b"content-type", b"application/json"), (b"content-length", length), *raw(answer.client)]
         return 200, headers, body
+
+    async def _report(self, scope: Scope, receive: Receive) -> Response | None:
+        """`/v1/usage`: what responses used."""
+        request_id = self._new_id()
+        fields = read_fields(scope["headers"][:MOST_HEADERS])
+        gateway = self._identify(None, fields, scope)
+        return await self._usages.respond(scope["method"], gateway, fields, receive, request_id)
 
     async def _body(self, fields: Fields, receive: Receive) -> bytes:
         length = fields.gateway.get("content-length")

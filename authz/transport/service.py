@@ -10,7 +10,9 @@ from authz.decision import Allow, Decision, Deny, ModelList
 from authz.denial import deny
 from authz.reason import Reason
 from authz.refusal import Refusal
+from authz.report import Report
 from authz.request import Gateway, Request
+from authz.store.protocols import Outcome
 from authz.transport.headers import is_safe
 
 log = structlog.get_logger("authz.transport")
@@ -30,8 +32,22 @@ class Service(Protocol):
         """Answer `GET /v1/models`."""
         ...
 
-    async def release(self, reservation: str, gateway: Gateway, reason: str) -> None:
-        """The stream of a reservation ended. Idempotent; bound to its gateway."""
+    async def settle(self, report: Report, gateway: Gateway) -> Outcome:
+        """A response ended. Idempotent; bound to its gateway. Raises StoreUnavailable."""
+        ...
+
+    async def settle_by_request_id(
+        self, gateway: Gateway, gateway_request_id: str, report: Report
+    ) -> Outcome:
+        """The same by the gateway's own id of the request. Raises StoreUnavailable."""
+        ...
+
+    async def extend(self, reservation: str, gateway: Gateway) -> bool:
+        """A response still runs. Raises StoreUnavailable."""
+        ...
+
+    async def durable(self) -> None:
+        """Returns once every settlement so far is on the disk. Raises StoreUnavailable."""
         ...
 
 
@@ -86,7 +102,7 @@ class Desk:
         """No header may be ended by its value (attack 32): rather no answer than a forged one."""
         log.error("decision holds an unsafe header value", request_id=request.request_id, route=allow.route)
         if allow.reservation is not None:
-            await self.service.release(allow.reservation, request.gateway, "refused")
+            await self.service.settle(Report(reservation=allow.reservation, reached=False), request.gateway)
         return deny(request.request_id, Reason.INTERNAL_ERROR, route=allow.route, subject=allow.subject)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from authz.decision import Allow, Deny
 from authz.reason import ANSWERS, Reason
+from authz.report import Report
 from authz.request import BodyState, Gateway, GatewayKind
 from tests.support.lab import CHAT, EDGE, Lab, step
 
@@ -220,7 +221,7 @@ def test_concurrency_is_freed_by_the_end_of_the_stream(lab: Lab) -> None:
     refusal = denied(lab.decide(lab.request(key=key)), Reason.CONCURRENCY_LIMITED)
     assert "retry-after" in dict(refusal.headers)
     assert first.reservation is not None
-    step(lab.service.release(first.reservation, EDGE, "end"))
+    step(lab.service.settle(Report(reservation=first.reservation, status=200), EDGE))
     allowed(lab.decide(lab.request(key=key)))
 
 

@@ -10,7 +10,9 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from authz.decision import Allow, Decision, Deny, ListedModel, ModelList
 from authz.denial import deny
 from authz.reason import Reason
+from authz.report import Report
 from authz.request import Gateway, GatewayKind, Request
+from authz.store.protocols import Outcome
 from authz.subject import Subject
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.gateways import GatewayEntry, GatewayRegistry
@@ -73,7 +75,11 @@ class FakeService:
     ) -> None:
         self.answer = answer if answer is not None else allow()
         self.asked: list[Request] = []
-        self.released: list[tuple[str, str, str]] = []
+        self.settled: list[tuple[Report, str]] = []  # report, gateway
+        self.matched: list[tuple[str, Report, str]] = []  # the gateway's request id, report, gateway
+        self.extended: list[tuple[str, str]] = []  # reservation, gateway
+        self.outcome: Outcome | Exception = Outcome.SETTLED
+        self.made_durable = 0
 
     async def decide(self, request: Request) -> Decision:
         self.asked.append(request)
@@ -97,8 +103,28 @@ class FakeService:
             client=(("x-request-id", request.request_id),),
         )
 
-    async def release(self, reservation: str, gateway: Gateway, reason: str) -> None:
-        self.released.append((reservation, gateway.name, reason))
+    async def settle(self, report: Report, gateway: Gateway) -> Outcome:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        self.settled.append((report, gateway.name))
+        return self.outcome
+
+    async def settle_by_request_id(
+        self, gateway: Gateway, gateway_request_id: str, report: Report
+    ) -> Outcome:
+        self.matched.append((gateway_request_id, report, gateway.name))
+        return Outcome.UNKNOWN
+
+    async def extend(self, reservation: str, gateway: Gateway) -> bool:
+        self.extended.append((reservation, gateway.name))
+        return self.outcome is Outcome.SETTLED
+
+    async def durable(self) -> None:
+        self.made_durable += 1
+
+    @property
+    def reports(self) -> list[Report]:
+        return [report for report, _ in self.settled]
 
     @property
     def last(self) -> Request:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from authz.reason import Reason
+from authz.report import Report
 from authz.request import BodyState, GatewayKind
 from tests.transport.support import (
     TOKENS,
@@ -494,7 +495,7 @@ async def test_no_value_ends_a_header(kind: GatewayKind, value: str, place: str)
     method, path, headers = original(kind)
     answer = await ask(http_app(service), path, headers, method=method)
     assert answer.status == 503
-    assert service.released == [("rsv_1", f"my-{kind.value}", "refused")]
+    assert service.settled == [(Report(reservation="rsv_1", reached=False), f"my-{kind.value}")]
 
 
 async def test_a_name_that_cannot_be_sent_is_a_fault_not_a_crash() -> None:
@@ -527,7 +528,8 @@ async def test_an_identity_beyond_ascii_leaves_as_utf8(kind: GatewayKind) -> Non
         ("/AUTH/caddy", "POST", 404),
         ("/auth//caddy", "POST", 404),
         ("/v1/models", "POST", 404),
-        ("/v1/usage", "GET", 404),
+        ("/v1/usage", "GET", 405),
+        ("/v1/usage/", "POST", 404),
         ("/livez", "GET", 200),
         ("/readyz", "GET", 200),
         ("/auth/caddy%20", "POST", 404),

@@ -9,6 +9,7 @@ import pytest
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
 from authz.reason import Reason
+from authz.report import Report
 from authz.request import BodyState, GatewayKind
 from tests.transport.support import TOKENS, Counted, FakeService, allow, check, grpc_app, limited, registry
 from tests.transport.test_certificate import PEM
@@ -313,7 +314,7 @@ async def test_no_value_ends_a_header() -> None:
     service = FakeService(allow(upstream=(("x-name", "a\r\nx-authz-user: admin"),)))
     answer = await ask(service, check())
     assert answer.denied_response.status.code == 503, "attack 32"
-    assert service.released == [("rsv_1", "my-envoy", "refused")]
+    assert service.settled == [(Report(reservation="rsv_1", reached=False), "my-envoy")]
 
 
 async def test_a_decision_that_does_not_suspend_is_answered_in_one_step() -> None:

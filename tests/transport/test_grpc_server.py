@@ -4,11 +4,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from hashlib import sha256
-from types import SimpleNamespace
 
 import grpc
 import pytest
-from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -189,120 +187,3 @@ async def test_a_second_codec_is_read_and_reads_us(channel: aio.Channel, service
     denied = (await call(raw, metadata=PROOF)).denied_response
     assert (int(denied.status.code), denied.body.encode()) == (429, limited().body)
     assert [(o.header.key, o.header.value) for o in denied.headers] == list(limited().headers)
-
-
-# --- the access log
-
-
-def entry(
-    reservation: str | None = None,
-    *,
-    logged: str | None = None,
-    kind: int = 6,
-    intermediate: bool = False,
-    aborted: bool = False,
-    told: bool = False,
-) -> StreamAccessLogsMessage:
-    message = StreamAccessLogsMessage()
-    logged_entry = message.http_logs.log_entry.add()
-    common = logged_entry.common_properties
-    common.access_log_type = kind  # type: ignore[assignment]
-    common.intermediate_log_entry = intermediate
-    common.response_flags.downstream_connection_termination = aborted
-    if reservation is not None or told:
-        fields = common.metadata.filter_metadata[access_log.METADATA].fields
-        fields["request_id"].string_value = "req_1"
-        if reservation is not None:
-            fields["reservation"].string_value = reservation
-    if logged is not None:
-        logged_entry.request.request_headers[access_log.RESERVATION] = logged
-    return message
-
-
-async def stream(
-    channel: aio.Channel, *messages: StreamAccessLogsMessage, metadata: tuple[tuple[str, str], ...] = PROOF
-) -> StreamAccessLogsResponse:
-    call = channel.stream_unary(
-        STREAM,
-        request_serializer=StreamAccessLogsMessage.SerializeToString,
-        response_deserializer=StreamAccessLogsResponse.FromString,
-    )
-    answer = await call(iter(messages), metadata=metadata, timeout=5)
-    assert isinstance(answer, StreamAccessLogsResponse)
-    return answer
-
-
-@pytest.mark.parametrize(
-    ("message", "released"),
-    [
-        (entry("rsv_1"), [("rsv_1", "ended")]),
-        (entry("rsv_1", aborted=True), [("rsv_1", "aborted")]),
-        (entry("rsv_1", kind=0), [("rsv_1", "ended")]),
-        (entry("rsv_1", kind=5), []),  # DownstreamPeriodic
-        (entry("rsv_1", kind=4), []),  # DownstreamStart
-        (entry("rsv_1", intermediate=True), []),
-        (entry(logged="rsv_1"), [("rsv_1", "ended")]),
-        (entry("rsv_1", logged="rsv_of_another"), [("rsv_1", "ended")]),
-        (entry(told=True, logged="rsv_of_another"), []),
-        (entry(logged=""), []),
-        (entry(), []),
-        (StreamAccessLogsMessage(), []),
-    ],
-)
-async def test_the_end_of_a_stream_frees_its_reservation(
-    channel: aio.Channel,
-    service: FakeService,
-    message: StreamAccessLogsMessage,
-    released: list[tuple[str, str]],
-) -> None:
-    await stream(channel, message)
-    assert service.released == [(reservation, "my-envoy", reason) for reservation, reason in released]
-
-
-@pytest.mark.parametrize("metadata", [(), (("x-authz-gateway-token", "wrong"),)], ids=["unproven", "wrong"])
-async def test_only_a_proven_gateway_is_listened_to(
-    channel: aio.Channel, service: FakeService, metadata: tuple[tuple[str, str], ...]
-) -> None:
-    with pytest.raises(aio.AioRpcError) as refused:
-        await stream(channel, entry("rsv_1"), metadata=metadata)
-    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert service.released == [], "attack 105"
-
-
-async def test_a_large_node_and_many_entries(channel: aio.Channel, service: FakeService) -> None:
-    first = entry("rsv_0")
-    first.identifier.log_name = "authz"
-    first.identifier.node.id = "n" * 58_000
-    for number in range(1, 100):
-        first.http_logs.log_entry.append(entry(f"rsv_{number}").http_logs.log_entry[0])
-    await stream(channel, first, entry("rsv_100"))
-    assert [reservation for reservation, _, _ in service.released] == [f"rsv_{n}" for n in range(101)]
-
-
-async def test_one_failing_release_does_not_end_the_stream(service: FakeService) -> None:
-    log = AccessLog(service, registry())
-    gateway = registry().identify(GatewayKind.ENVOY, TOKENS[GatewayKind.ENVOY], "127.0.0.1")
-    assert gateway is not None
-
-    async def release(*_: object) -> None:
-        raise OSError("store")
-
-    log._service = SimpleNamespace(release=release)  # type: ignore[assignment]
-    await log.take(entry("rsv_1").http_logs.log_entry[0], gateway)
-
-
-async def test_stopping_ends_the_streams_at_once(service: FakeService) -> None:
-    server = await start_grpc(grpc_app(service), AccessLog(service, registry()), "127.0.0.1:0")
-    async with aio.insecure_channel(str(server.address)) as channel:
-        call = channel.stream_unary(
-            STREAM,
-            request_serializer=StreamAccessLogsMessage.SerializeToString,
-            response_deserializer=StreamAccessLogsResponse.FromString,
-        )(metadata=PROOF)
-        await call.write(entry("rsv_1"))
-        while not service.released:
-            await asyncio.sleep(0.01)
-        started = asyncio.get_running_loop().time()
-        await server.stop()
-        assert asyncio.get_running_loop().time() - started < 0.9, "no stream holds up the stop"
-        assert isinstance(await call, StreamAccessLogsResponse)

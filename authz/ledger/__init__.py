@@ -1,0 +1,1 @@
+"""What a response used: classified, charged, learned from."""
