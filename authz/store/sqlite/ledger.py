@@ -21,7 +21,8 @@ _INSERT = (
     f"INSERT INTO ledger (reservation, request_id, at, {_COLUMNS}, body)"
     f" VALUES (?, ?, ?, {_VALUES}, ?) ON CONFLICT DO NOTHING"
 )
-_FIND = f"SELECT at, {_COLUMNS} FROM ledger WHERE reservation = ? AND source = ?"
+_FIND = f"SELECT at, {_COLUMNS} FROM ledger WHERE reservation = ? AND at = ? AND source = ?"
+_REMOVE = "DELETE FROM ledger WHERE reservation = ? AND at = ?"
 _ADD = (
     f"INSERT INTO ledger_days (day, {_COLUMNS}, requests) VALUES (?, {_VALUES}, ?) ON CONFLICT DO UPDATE SET "
     + (", ".join(f"{name} = min({name} + excluded.{name}, {MOST})" for name in (*AMOUNTS, "requests")))
@@ -39,7 +40,8 @@ _Key = tuple[str, ...]  # a day and the dimensions
 def save(connection: Connection, entries: Sequence[Entry]) -> None:
     """Add entries and their sums. What is there already stays, but a correction replaces what had expired.
 
-    So it does not matter how often an entry is saved. For use within a transaction.
+    So it does not matter how often an entry is saved. It is known by its reservation and moment: the id
+    may come again for another request, long after the first was forgotten. For use within a transaction.
     """
     if not entries:
         return
@@ -50,11 +52,11 @@ def save(connection: Connection, entries: Sequence[Entry]) -> None:
         if connection.execute(_INSERT, (entry.reservation, *row)).rowcount == 0:
             if entry.note.source is not Source.CORRECTED:
                 continue
-            expired = connection.execute(_FIND, (entry.reservation, Source.EXPIRED)).fetchone()
+            expired = connection.execute(_FIND, (entry.reservation, entry.at, Source.EXPIRED)).fetchone()
             if expired is None:
                 continue
             _count(changes, days, expired, -1)
-            connection.execute("DELETE FROM ledger WHERE reservation = ?", (entry.reservation,))
+            connection.execute(_REMOVE, (entry.reservation, entry.at))
             connection.execute(_INSERT, (entry.reservation, *row))
         _count(changes, days, row[1:-1], 1)
     connection.executemany(_ADD, [(*key, *sums) for key, sums in changes.items() if any(sums)])

@@ -35,11 +35,11 @@ INSERT INTO meta VALUES ('generation', 0);
 
 LEDGER = """
 CREATE TABLE ledger (
-    reservation TEXT PRIMARY KEY, request_id TEXT NOT NULL, at INTEGER NOT NULL,
+    reservation TEXT NOT NULL, request_id TEXT NOT NULL, at INTEGER NOT NULL,
     user TEXT NOT NULL, team TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
     route TEXT NOT NULL, gateway TEXT NOT NULL, source TEXT NOT NULL,
     input INTEGER NOT NULL, output INTEGER NOT NULL, cached INTEGER NOT NULL, reasoning INTEGER NOT NULL,
-    cost INTEGER NOT NULL, body BLOB NOT NULL
+    cost INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (reservation, at)
 );
 CREATE INDEX ledger_at ON ledger (at);
 CREATE INDEX ledger_request_id ON ledger (request_id);
