@@ -10,6 +10,7 @@ from authz.config.amounts import TimeZone
 from authz.config.authenticators import AuthenticatorEntry
 from authz.config.base import Section, Wrong
 from authz.config.gateways import GatewayEntry
+from authz.config.ledger import Ledger
 from authz.config.limits import Limit, WeekDay
 from authz.config.models import BackendEntry, ModelEntry
 from authz.config.routes import RouteEntry
@@ -51,6 +52,9 @@ class Config(Section):
 
     rate_headers: Literal["always", "never"] = "always"
     """Whether answers carry `RateLimit`, `RateLimit-Policy` and `x-ratelimit-*`."""
+
+    ledger: Ledger = Ledger()
+    """What is kept of the requests that were let through."""
 
     gateways: Mapping[Name, GatewayEntry] = {}
     """The gateways that ask, by name."""
