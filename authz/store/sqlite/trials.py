@@ -38,8 +38,8 @@ def save(connection: Connection, trials: Sequence[Trial]) -> None:
     """Add to the counts of the hour."""
     connection.executemany(
         "INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-        " would = would + excluded.would, live = live + excluded.live, first_at = min(first_at, excluded.first_at),"
-        " last_at = max(last_at, excluded.last_at)",
+        " would = would + excluded.would, live = live + excluded.live,"
+        " first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at)",
         [
             (
                 trial.first_at // HOUR_MS,
