@@ -78,6 +78,7 @@ class Engine:
         self.reservations = Reservations(self._expire, most_open=most_open)
         self._closed: deque[Closed] = deque()
         self._serial = 0
+        self.expired = 0  # reservations that nobody told the end of
 
     def reserve(
         self,
@@ -260,6 +261,7 @@ class Engine:
         """What was held stays charged, and is entered as used."""
         self.tables.release(reservation, known)
         if known.facts:
+            self.expired += 1
             self._closed.append(
                 Closed(reservation, known.gateway, known.created, known.deadline, known.facts, expired=True)
             )
