@@ -34,6 +34,8 @@ from authz.store.sqlite.database import Database
 from authz.store.sqlite.denials import SqliteDenialLog
 from authz.store.sqlite.directory import MirrorDirectory
 from authz.store.sqlite.ledger_reading import SqliteLedger
+from authz.store.sqlite.trials import SqliteTrialLog
+from authz.store.trials import Trials
 from authz.store.troubles import Troubles
 from authz.store.writer import CLOSED, Writer
 
@@ -49,6 +51,7 @@ class Store:
     denials: Denials
     denial_log: DenialLog
     ledger: Ledger
+    trial_log: SqliteTrialLog
 
     @property
     def trouble(self) -> str | None:
@@ -106,11 +109,13 @@ class EmbeddedStore(Store):
         on_close: Callable[[bool], None],
     ) -> None:
         self._troubles = Troubles()
+        self.trials = Trials()
         self._writer = Writer(
             clock=clock,
             engine=engine,
             mirror=mirror,
             floods=floods,
+            trials=self.trials,
             database=database,
             journal=journal,
             troubles=self._troubles,
@@ -120,6 +125,7 @@ class EmbeddedStore(Store):
         self.registry = registry
         self.denials = floods
         self.denial_log = SqliteDenialLog(reading, self._writer.bring_in)
+        self.trial_log = SqliteTrialLog(reading, self._writer.bring_in)
         self.ledger = DurableLedger(SqliteLedger(reading, self._writer.bring_in), self._writer.durable)
         self._clock = clock
         self._engine = engine
@@ -134,6 +140,10 @@ class EmbeddedStore(Store):
     def dropped_denials(self) -> int:
         """Refusals that did not fit into the log, since the start."""
         return self._floods.dropped
+
+    def keep_ledger(self, milliseconds: int) -> None:
+        """How long single entries are kept, from the next trim on."""
+        self._writer.ledger_kept_ms = milliseconds
 
     async def start(self) -> None:
         self._schedule(asyncio.get_running_loop())

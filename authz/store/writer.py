@@ -9,22 +9,24 @@ they ask.
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 
 from authz.store.counting import State
 from authz.store.engine import Changes, Engine
-from authz.store.floods import Floods
+from authz.store.floods import Floods, Row
 from authz.store.journal import Journal
 from authz.store.protocols import Clock, StoreUnavailable
-from authz.store.sqlite.commit import Batch, commit, trim, trim_denials
+from authz.store.sqlite.commit import Batch, commit, trim, trim_denials, trim_ledger
 from authz.store.sqlite.database import Database
 from authz.store.sqlite.directory import MirrorDirectory
+from authz.store.trials import Trial, Trials
 from authz.store.troubles import Troubles
 
 GROUP_S = 0.01  # how long a commit that is waited for lets others come along
 TRIM_MS = 600_000
+LEDGER_KEPT_MS = 90 * 86_400_000  # until the configuration says otherwise
 TRIM_ROWS = 2_000  # refusals written since the last trim that call for one, whatever the time
 
 CLOSED = "the store is closed"
@@ -41,6 +43,7 @@ class Writer:
         engine: Engine,
         mirror: MirrorDirectory,
         floods: Floods,
+        trials: Trials,
         database: Database,
         journal: Journal | None,
         troubles: Troubles,
@@ -49,6 +52,7 @@ class Writer:
         self._engine = engine
         self._mirror = mirror
         self._floods = floods
+        self._trials = trials
         self._database = database
         self._journal = journal
         self._troubles = troubles
@@ -61,7 +65,9 @@ class Writer:
         self._bringing_in = Lock()
         self._trim_at = 0
         self._untrimmed = 0  # refusals written since the last trim; the thread's own
+        self._ledger_is_long = False  # entries too old are left from the last trim
         self._is_closed = False
+        self.ledger_kept_ms = LEDGER_KEPT_MS
 
     @property
     def saving(self) -> Mapping[str, State]:
@@ -90,19 +96,21 @@ class Writer:
         trimming = now >= self._trim_at
         if trimming:
             self._trim_at = now + TRIM_MS
-        if self._batch is not None or trimming or self._journal is None:
+        if self._batch is not None or trimming or self._ledger_is_long or self._journal is None:
             self._writing = self._thread.submit(self._write, self._batch, now, trimming)
 
     def _gather(self) -> Batch | None:
-        generation, changes, rows, journal = None, _NOTHING, [], self._journal
+        generation, changes, journal = None, _NOTHING, self._journal
+        rows: Sequence[Row] = ()
+        tried: Sequence[Trial] = ()
         if journal is None:
             self._engine.drop_changes()  # they are written nowhere; the rest is brought in
         else:
-            rows = self._floods.take()
+            rows, tried = self._floods.take(), self._trials.take()
             if journal.may_flip and (self._engine.has_changes or not journal.is_empty):
                 generation = journal.flip()
                 changes = self._engine.take_changes()
-        batch = Batch(generation, changes, self._mirror.take_used(), rows)
+        batch = Batch(generation, changes, self._mirror.take_used(), rows, tried)
         return batch if batch else None
 
     def _write(self, batch: Batch | None, now: int, trimming: bool) -> None:
@@ -110,6 +118,8 @@ class Writer:
         if batch is not None:
             commit(self._database, batch)
             self._untrimmed += len(batch.denials)
+        if trimming or self._ledger_is_long:
+            self._ledger_is_long = trim_ledger(self._database, now, self.ledger_kept_ms)
         if trimming:
             trim(self._database, now)
         elif self._untrimmed >= TRIM_ROWS:
@@ -178,7 +188,8 @@ class Writer:
         """For a store in memory: what happened can be read at once. Any thread may ask."""
         if self._journal is None:
             with self._bringing_in:
-                batch = Batch(None, Changes({}, {}, self._engine.take_closed()), {}, self._floods.take())
+                ended = Changes({}, {}, self._engine.take_closed())
+                batch = Batch(None, ended, {}, self._floods.take(), self._trials.take())
                 commit(self._database, batch)
                 self._untrimmed += len(batch.denials)
 

@@ -11,10 +11,11 @@ from authz.store.engine import Changes
 from authz.store.floods import Row
 from authz.store.levels import encode_state
 from authz.store.reservations import encode
-from authz.store.sqlite import denials, ledger
+from authz.store.sqlite import denials, ledger, ledger_upkeep, trials
 from authz.store.sqlite.database import Database
 from authz.store.sqlite.directory import NOTES_KEPT
 from authz.store.tables import GRACE
+from authz.store.trials import Trial
 
 
 class Batch(Struct, frozen=True):
@@ -23,10 +24,13 @@ class Batch(Struct, frozen=True):
     generation: int | None  # of the journal, that the counters complete; None: there are none
     changes: Changes
     used: Mapping[str, int]
-    denials: Sequence[Row]
+    denials: Sequence[Row] = ()
+    trials: Sequence[Trial] = ()
 
     def __bool__(self) -> bool:
-        return self.generation is not None or bool(self.used or self.denials or self.changes.closed)
+        return self.generation is not None or bool(
+            self.used or self.denials or self.trials or self.changes.closed
+        )
 
 
 def commit(database: Database, batch: Batch) -> None:
@@ -54,6 +58,7 @@ def commit(database: Database, batch: Batch) -> None:
             batch.used.items(),
         )
         denials.save(connection, batch.denials)
+        trials.save(connection, batch.trials)
         ledger.save(connection, [entry_of(each) for each in batch.changes.closed])
 
 
@@ -61,12 +66,13 @@ TRIM_STEPS = 4  # more rows than can come between two trims, and never a long wa
 
 
 def trim(database: Database, now: int) -> None:
-    """Drop what no longer counts: spent counters, old refusals, old notes of changes."""
+    """Drop what no longer counts: spent counters, old refusals, trials and notes of changes."""
     with database.change() as connection:
         connection.execute("DELETE FROM counters WHERE spent_at < ?", (now - GRACE,))
         connection.execute(
             "DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?", (NOTES_KEPT,)
         )
+        trials.trim(connection, now)
     trim_denials(database, now)
 
 
@@ -76,3 +82,9 @@ def trim_denials(database: Database, now: int) -> None:
         with database.change() as connection:
             if not denials.trim(connection, now):
                 return
+
+
+def trim_ledger(database: Database, now: int, kept_ms: int) -> bool:
+    """One step of dropping entries older than that; whether there are more."""
+    with database.change() as connection:
+        return ledger_upkeep.trim(connection, now, kept_ms)

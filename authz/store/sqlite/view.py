@@ -25,6 +25,7 @@ from authz.store.sqlite.denials import SqliteDenialLog
 from authz.store.sqlite.directory import QueryDirectory
 from authz.store.sqlite.ledger_reading import SqliteLedger
 from authz.store.sqlite.registry import SqliteRegistry
+from authz.store.sqlite.trials import SqliteTrialLog
 
 _LOOKS = "only the service counts; a command looks"
 
@@ -89,6 +90,7 @@ class ViewStore(Store):
         self.registry = SqliteRegistry(self._database, clock)
         self.denials = NoDenials()
         self.denial_log = SqliteDenialLog(self._database)
+        self.trial_log = SqliteTrialLog(self._database)
         self.ledger = DurableLedger(SqliteLedger(self._database), _written)
 
     async def close(self) -> None:
