@@ -141,6 +141,11 @@ class EmbeddedStore(Store):
         """Refusals that did not fit into the log, since the start."""
         return self._floods.dropped
 
+    @property
+    def expired(self) -> int:
+        """Reservations that nobody told the end of, since the start."""
+        return self._engine.expired
+
     def keep_ledger(self, milliseconds: int) -> None:
         """How long single entries are kept, from the next trim on."""
         self._writer.ledger_kept_ms = milliseconds
