@@ -60,7 +60,8 @@ func (t *tee) takeLines(part []byte) {
 			t.kept = append(t.kept, part[:first]...)
 			t.readLines(t.kept)
 		}
-		t.kept, t.cut = t.kept[:0], false
+		t.kept = t.kept[:0]
+		t.cut = false
 		t.readLines(part[first:end])
 	} else if end > 0 {
 		t.readLines(part[:end])
@@ -69,7 +70,8 @@ func (t *tee) takeLines(part []byte) {
 		return
 	}
 	if len(t.kept)+len(part)-end > longestLine {
-		t.kept, t.cut = nil, true
+		t.kept = nil
+		t.cut = true
 		return
 	}
 	t.kept = append(t.kept, part[end:]...)
@@ -142,7 +144,8 @@ func (t *tee) end() json.RawMessage {
 // readTail takes the last key `usage` from which the document goes on to its very end as the members of one object do:
 // the object that ends there is the document, so the key is one of its own.
 func (t *tee) readTail() {
-	for end := len(t.kept); ; {
+	end := len(t.kept) // of the loop itself it would be reset in each round: Yaegi 0.16
+	for {
 		at := bytes.LastIndex(t.kept[:end], usageKey)
 		if at < 0 {
 			return
