@@ -28,7 +28,7 @@ from authz.peek import NOTHING, Peek, peek
 from authz.quota import TOKEN_UNITS
 from authz.reason import Reason
 from authz.refusal import Refusal
-from authz.request import BodyState, Request
+from authz.request import SHORTEST_LEASE_MS, BodyState, Request
 from authz.route import Route
 from authz.rules import Rules
 from authz.store.protocols import (
@@ -247,9 +247,6 @@ class Decider:
 
 RETRY_MS = 5_000  # a gateway's own retry of a check comes within this
 LEASE_MARGIN_MS = 30_000  # a lease outlasts the stream that it is for
-
-
-SHORTEST_LEASE_MS = 3_000  # what a gateway says about itself is taken within reason
 
 
 def _remembered_ms(request: Request, holds: Sequence[Hold], *, listing: bool) -> int:

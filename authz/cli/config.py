@@ -26,10 +26,16 @@ def validate(file: Path | None = None, /, *, without_secrets: bool = False, comm
         Do not ask for the secrets: for a machine that does not have them.
     """
     from authz.authorize.conditions import compile_condition
+    from authz.limit.tokenizer import read_tokenizer
 
     path = find_config(file or common.config)
     try:
-        loaded = load(path, compile_condition=compile_condition, secrets_required=not without_secrets)
+        loaded = load(
+            path,
+            compile_condition=compile_condition,
+            read_tokenizer=read_tokenizer,
+            secrets_required=not without_secrets,
+        )
         problems = () if without_secrets else _not_in_this_version(path, loaded)
     except ConfigErrors as errors:
         loaded, problems = None, errors.problems

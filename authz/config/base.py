@@ -25,6 +25,10 @@ ConditionCompiler = Callable[[str], object]
 """Compiles a CEL expression. Raises ValueError, with an `offset` into the text if that is known."""
 
 
+TokenizerReader = Callable[[Path], object]
+"""Reads a `tokenizer.json`. Raises ValueError."""
+
+
 class Section(BaseModel):
     """A mapping of the config file: frozen, and every key that it does not know is an error."""
 
@@ -101,11 +105,12 @@ class LoadContext:
     environ: Mapping[str, str]
     names: Mapping[str, Sequence[str]]  # what each section defines, for references to it
     compile_condition: ConditionCompiler | None = None
+    read_tokenizer: TokenizerReader | None = None
     secrets_required: bool = True
     timezone: str = "UTC"
     week_start: str = "monday"
     unit: Unit | None = None
-    files: set[Path] = field(default_factory=set)  # secret files, read or missing
+    files: set[Path] = field(default_factory=set)  # secret files and tokenizers, read or missing
 
 
 def context(info: ValidationInfo) -> LoadContext:

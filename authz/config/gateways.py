@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from authz.config.amounts import Milliseconds, Size
 from authz.config.base import Section, Wrong
 from authz.config.network import ListenAddress, Network, ServerName
 from authz.config.secret import Token
 from authz.config.words import FilePath, Some, Word
-from authz.request import MAX_BODY, STREAM_TIMEOUT_MS, GatewayKind
+from authz.request import LEASE_MS, MAX_BODY, SHORTEST_LEASE_MS, STREAM_TIMEOUT_MS, GatewayKind
 
 
 class Listen(Section):
@@ -76,8 +76,21 @@ class GatewayEntry(Section):
     stream_timeout: Milliseconds = STREAM_TIMEOUT_MS
     """How long one response or WebSocket may last; also how long a slot is held where no end is reported."""
 
+    lease: Milliseconds = LEASE_MS
+    """With `envoy` and `traefik`: a response of which nothing is heard for so long counts as ended."""
+
+    @field_validator("lease")
+    @classmethod
+    def _long_enough(cls, lease: int) -> int:
+        if lease < SHORTEST_LEASE_MS:
+            raise Wrong(f"at least {SHORTEST_LEASE_MS // 1000}s is needed")
+        return lease
+
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if "lease" in data and data.get("kind") in (GatewayKind.NGINX.value, GatewayKind.CADDY.value):
+            message = f"{data['kind']} does not tell that a response still runs; leave `lease` out"
+            yield Wrong(message, at=("lease",), on_key=True)
         if "token" in data and "mtls" in data:
             message = "a gateway proves itself by `token` or by `mtls`, not by both"
             yield Wrong(message, at=("mtls",), on_key=True)

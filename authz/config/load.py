@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from authz.config.base import WEEKDAYS, ConditionCompiler, LoadContext
+from authz.config.base import WEEKDAYS, ConditionCompiler, LoadContext, TokenizerReader
 from authz.config.checks import checks
 from authz.config.explain import explain
 from authz.config.model import Config
@@ -50,6 +50,7 @@ def load(
     path: str | Path,
     *,
     compile_condition: ConditionCompiler | None = None,
+    read_tokenizer: TokenizerReader | None = None,
     environ: Mapping[str, str] | None = None,
     secrets_required: bool = True,
 ) -> Loaded:
@@ -70,6 +71,7 @@ def load(
         file=str(path),
         directory=path.resolve().parent,
         compile_condition=compile_condition,
+        read_tokenizer=read_tokenizer,
         environ=environ,
         secrets_required=secrets_required,
     )
@@ -81,6 +83,7 @@ def loads(
     file: str = "authz.yaml",
     directory: Path | None = None,
     compile_condition: ConditionCompiler | None = None,
+    read_tokenizer: TokenizerReader | None = None,
     environ: Mapping[str, str] | None = None,
     secrets_required: bool = True,
 ) -> Loaded:
@@ -96,6 +99,7 @@ def loads(
         environ=os.environ if environ is None else environ,
         names={section: tuple(_mapping(source.data, section)) for section in SECTIONS},
         compile_condition=compile_condition,
+        read_tokenizer=read_tokenizer,
         secrets_required=secrets_required,
         timezone=_timezone(source.data),
         week_start=_week_start(source.data),

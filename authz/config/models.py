@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -12,11 +13,12 @@ from pydantic import (
 )
 
 from authz.config.amounts import Count
-from authz.config.base import Section, Wrong, describe
+from authz.config.base import Section, Wrong, context, describe
 from authz.config.http import Header
 from authz.config.network import Origin
 from authz.config.secret import Secret
-from authz.config.words import Some, Word, models_or
+from authz.config.words import FilePath, Some, Word, models_or
+from authz.limit.admission import Admission
 from authz.quota import BadQuota, Unit, parse_amount
 
 
@@ -80,6 +82,25 @@ class ModelEntry(Section):
 
     access: Access | None = None
     """Who may use it when no list names it. Left out: everybody."""
+
+    admission: Admission | None = None
+    """How much a request for it holds while it runs, where its route does not say. Left out: `worst_case`."""
+
+    tokenizer: FilePath | None = None
+    """Its `tokenizer.json`, to count input exactly. Left out: a token is reckoned for each byte."""
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _readable(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        load = context(info)
+        if path is None or load.read_tokenizer is None:
+            return path
+        load.files.add(path)
+        try:
+            load.read_tokenizer(path)
+        except ValueError as error:
+            raise Wrong(str(error)) from None
+        return path
 
     @field_validator("max_output")
     @classmethod

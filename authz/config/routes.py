@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     ConfigDict,
+    PlainValidator,
     ValidationInfo,
     WithJsonSchema,
 )
 
+from authz.config.amounts import Count
 from authz.config.base import ONE_KEY, Section, Wrong, context
 from authz.config.http import Header, Method, PathPattern
 from authz.config.network import Host
 from authz.config.words import AuthenticatorRef, LimitRef, Name, Some, Word, models_or
+from authz.edit_request import IncludeUsage
+from authz.limit.admission import Admission
 
 
 class Match(Section):
@@ -105,6 +109,40 @@ class AuthorizeEntry(Section):
             yield Wrong("each entry is exactly one of `models`, `scopes`, `roles` and `when`")
 
 
+def _include_usage(value: Any) -> IncludeUsage:
+    if isinstance(value, bool):
+        return value
+    if value == "continuous":
+        return "continuous"
+    raise Wrong("true, false or `continuous` is wanted")
+
+
+AskForUsage = Annotated[
+    IncludeUsage,
+    PlainValidator(_include_usage),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"const": "continuous"}]}),
+]
+
+
+class Caps(Section):
+    """The most that one request may be. What is larger is refused and charged nowhere."""
+
+    characters: Count | None = None
+    """Characters of the body."""
+
+    tokens: Count | None = None
+    """Tokens that it may use at most, input and output together."""
+
+    inputs: Count | None = None
+    """Prompts of a completion, texts to embed, documents to rank."""
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if not data:
+            message = "`caps` without `characters`, `tokens` or `inputs` caps nothing; leave it out"
+            yield Wrong(message, on_key=True)
+
+
 class RouteEntry(Section):
     """One route."""
 
@@ -122,3 +160,12 @@ class RouteEntry(Section):
 
     limits: tuple[LimitRef, ...] = ()
     """Limits that apply, beside those of the key, its user and its team."""
+
+    admission: Admission | None = None
+    """How much a request holds while it runs. Left out: what its model says, else `worst_case`."""
+
+    include_usage: AskForUsage = True
+    """Whether streams are asked for their usage; `continuous`: in each chunk, as vLLM can."""
+
+    caps: Caps | None = None
+    """The most that one request may be."""

@@ -11,6 +11,7 @@ import pytest
 from authz.authorize.conditions import BadCondition
 from authz.authorize.conditions import compile_condition as compile_cel
 from authz.config import ConfigErrors, loads
+from authz.limit.tokenizer import read_tokenizer
 
 BROKEN = Path(__file__).parent / "broken"
 NAMES = sorted(path.stem for path in BROKEN.glob("*.yaml"))
@@ -39,6 +40,7 @@ def errors_of(content: bytes | str) -> ConfigErrors:
             directory=Path("/nowhere"),
             environ=ENVIRON,
             compile_condition=compile_condition,
+            read_tokenizer=read_tokenizer,
         )
     return raised.value
 

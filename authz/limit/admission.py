@@ -1,0 +1,8 @@
+"""How much of a quota a request holds while it runs."""
+
+from typing import Literal
+
+Admission = Literal["worst_case", "fitted", "learned"]
+"""`worst_case`: all that it may use. `fitted`: what such answers have been seen to need, and the gateway
+limits the request to that. `learned`: the same, but the request is not limited, so it may use more than was
+held (invariant 4: "labelled `may_overrun`")."""
