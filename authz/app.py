@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -17,6 +18,10 @@ from authz.config.model import Config
 from authz.config.problem import ConfigErrors
 from authz.config.watch import ConfigWatcher
 from authz.decide import Decider
+from authz.ledger.naming import name_of
+from authz.ledger.settle import Settler
+from authz.limit.policy import Policy
+from authz.limit.tokenizer import read_tokenizer
 from authz.request import MAX_BODY
 from authz.ruleset import Authenticators, NotInThisVersion, build_rules
 from authz.service import Service
@@ -31,12 +36,15 @@ from authz.transport.http import HttpTransport
 from authz.transport.serve import GrpcServer, HttpServer, start_grpc, start_http
 from authz.transport.service import Desk
 
+TAUGHT_AT_START = 2_000
+"""Entries of the ledger, the latest, from which estimates are learned again."""
+
 log = structlog.get_logger("authz")
 
 
 def load_config(path: Path) -> Loaded:
-    """The config with every condition compiled. Raises ConfigErrors."""
-    return load(path, compile_condition=compile_condition)
+    """The config with every condition compiled and every tokenizer read. Raises ConfigErrors."""
+    return load(path, compile_condition=compile_condition, read_tokenizer=read_tokenizer)
 
 
 class App:
@@ -49,7 +57,11 @@ class App:
         self._authenticators = Authenticators(loaded.config, self._store.directory, wall_clock)
         rules = build_rules(loaded, self._authenticators, self._store.directory)
         self.metrics = Metrics(
-            version=__version__, config=self._digest, denials_dropped=lambda: self._store.dropped_denials
+            version=__version__,
+            config=self._digest,
+            denials_dropped=lambda: self._store.dropped_denials,
+            expired=lambda: self._store.expired,
+            names=lambda counter: name_of(counter, self._policies()),
         )
         self._decider = Decider(
             rules,
@@ -61,12 +73,21 @@ class App:
         self.health = Health(
             version=__version__, config=self._digest, store=lambda: self._store.trouble or "ok"
         )
-        service = Service(self._decider, self._store.counters, self._store.denials, wall_clock)
+        settlements = self.metrics.settlements
+        self._settler = Settler(self._store.counters, wall_clock, watcher=settlements)
+        service = Service(
+            self._decider,
+            self._store.counters,
+            self._store.denials,
+            wall_clock,
+            settler=self._settler,
+            durable=self._store.ledger.durable,
+        )
         desk = Desk(service, self.metrics.decided)
         gateways, largest = _gateways(loaded.config), _largest_body(loaded.config)
-        self._http = HttpTransport(desk, gateways, self.health, max_body=largest)
+        self._http = HttpTransport(desk, gateways, self.health, max_body=largest, reject=settlements.rejected)
         self._check = ExtAuthz(desk, gateways, max_body=largest)
-        self._log = AccessLog(service, gateways)
+        self._log = AccessLog(service, gateways, reject=settlements.rejected)
         self._admin = AdminApp(_access(loaded.config), self.health, self.metrics.render, CONTENT_TYPE)
         self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
         self._retiring: set[asyncio.Task[None]] = set()
@@ -76,10 +97,14 @@ class App:
     def _digest(self) -> str:
         return self._decider.rules.digest
 
+    def _policies(self) -> Iterator[Policy]:
+        return (planner.policy for route in self._decider.rules.routes for planner in route.planners)
+
     async def start(self) -> None:
         """Open the store, then the doors. Raises StoreUnavailable, CannotListen."""
         config = self._loaded.config
         await self._store.start()
+        self._settler.teach(reversed(self._store.ledger.entries(limit=TAUGHT_AT_START)))
         self._authenticators.start()
         self._servers.append(await start_http(self._http, str(config.decisions.http)))
         self._servers.append(await start_http(self._admin, str(config.admin.listen)))

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from authz.reason import Reason
+from authz.telemetry.settlements import Names, Settlements
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (
@@ -52,8 +53,16 @@ class Metrics:
         version: str,
         config: Callable[[], str] = lambda: "",
         denials_dropped: Callable[[], int] = lambda: 0,
+        expired: Callable[[], int] = lambda: 0,
+        names: Names | None = None,
     ) -> None:
-        """`config` gives the digest of the configuration in force, `denials_dropped` what did not fit."""
+        """`config` gives the digest of the configuration in force, `denials_dropped` what did not fit.
+
+        `expired` counts the reservations that nobody told the end of; `names` says what a counter is
+        called by a person.
+        """
+        self._expired = expired
+        self.settlements = Settlements(names) if names is not None else Settlements()
         self._denials_dropped = denials_dropped
         self._version = version
         self._config = config
@@ -120,6 +129,12 @@ class Metrics:
         for result, count in self._reloads.items():
             reloads.add_metric([result], count)
         yield reloads
+        yield from self.settlements.collect()
+        expired = CounterMetricFamily(
+            "authz_reservations_expired", "Requests charged as held, because nobody told their end in time."
+        )
+        expired.add_metric([], self._expired())
+        yield expired
         dropped = CounterMetricFamily(
             "authz_denials_dropped", "Refusals that did not fit into the log of `authz decisions`."
         )

@@ -10,8 +10,12 @@ from authz.gateway.nginx import TOKEN_INCLUDE
 from authz.gateway.own_answers import ALL
 from authz.gateway.render import RENDERERS
 from authz.gateway.settings import AUTH_TIMEOUT, MAX_BODY, STREAM_TIMEOUT, RenderSettings
+from authz.ledger.thresholds import Reached
 from authz.reason import ANSWERS, Reason
+from authz.store.protocols import Outcome
+from authz.store.records import Note
 from authz.telemetry.metrics import Metrics
+from authz.usage_dialect import Fault
 from tests.docs.pages import DOCS, rows
 
 ERRORS, GATEWAYS, OPERATIONS = DOCS / "errors.md", DOCS / "gateways.md", DOCS / "operations.md"
@@ -49,6 +53,9 @@ def test_the_metrics_are_those_of_the_code() -> None:
     metrics.decided("edge", "inference", Reason.ALLOWED, 0.001)
     metrics.store_failed("reserve")
     metrics.reloaded(applied=True)
+    metrics.settlements.settled("edge", Outcome.SETTLED, Note())
+    metrics.settlements.rejected("edge", Fault.NEGATIVE.value)
+    metrics.settlements.reached(Reached("user-day|5:alice", 80, 10, 8, "tokens", False))
     real = {}
     for family in metrics.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
