@@ -294,6 +294,7 @@ def _facts(spending: Spending) -> bytes:
             prompts=seen.prompts,
             request_bytes=len(request.body),
             gateway_request_id=request.request_id if request.gateway.request_id_is_ours else "",
+            lease_ms=request.lease_ms or 0,
         )
     )
 
