@@ -17,7 +17,7 @@ const NEWLINE = 10, TAB = 9, SPACE = 32, COLON = 58, BRACE = 123;
 // Of one request: nginx gives each its own copy of this module. njs collects no garbage before a request is over,
 // so what runs for each buffer makes no objects.
 let kind = null; // of the response: 'events', 'json' or 'other'
-let bytes = 0; // of its body so far
+let passed = false, bytes = 0; // whether its body passed here; and how much of it so far
 let held = null, length = 0; // the JSON answer, or an unfinished line of events; and how much of it there is
 let whole = true; // nothing was dropped from what is held
 let merged = null, events = 0; // usage of the events so far, and how many of them had one
@@ -27,6 +27,7 @@ let text = null; // the usage in the end
 // js_body_filter
 function tee(r, data, flags) {
     r.sendBuffer(data, flags);
+    passed = true;
     if (data.length) {
         kind = kind || kindOf(r);
         bytes += data.length;
@@ -239,7 +240,7 @@ function usage() {
 
 // js_set: bytes of the response's body; where it did not pass here, those that nginx counted.
 function responseBytes(r) {
-    return String(bytes || r.variables.body_bytes_sent);
+    return String(passed ? bytes : r.variables.body_bytes_sent);
 }
 
 // js_set, first read when the access log is written, after an abort too: put the report down. `kept`; `full` where

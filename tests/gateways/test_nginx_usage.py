@@ -1,0 +1,389 @@
+"""nginx tells authz what each response used, whole, once, and whatever happens; no byte of a response changes."""
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateways.forward_auth_contract import with_model
+from tests.gateways.usage_answers import ANSWERS, CHAT, EVENTS
+from tests.support.certificates import Certificates
+from tests.support.gateway import Around, Swap
+from tests.support.model import DemoModel
+from tests.support.nginx import Nginx
+from tests.support.pieces_server import Pieces, PiecesServer
+from tests.support.ports import free_port
+from tests.support.raw_http import RawResponse, exchange, request_bytes
+from tests.support.stub_authz import IDENTITY, Allowing, Denying, StubAuthz
+from tests.support.websocket import connect
+
+GATEWAY = Nginx
+JSON: list[tuple[str | bytes, str | bytes]] = [("Content-Type", "application/json")]
+QUESTION = request_bytes("POST", "/v1/chat/completions", JSON, b'{"model": "demo"}')
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PiecesServer]:
+    with PiecesServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def around(
+    tmp_path_factory: pytest.TempPathFactory,
+    certificates: Certificates,
+    running_stub: StubAuthz,
+    server: PiecesServer,
+) -> Around:
+    return Around(
+        directory=tmp_path_factory.mktemp("gateway"),
+        certificates=certificates,
+        authz_http=running_stub.http_port,
+        authz_grpc=running_stub.grpc_port,
+        model=server.port,
+    )
+
+
+@pytest.fixture
+def tls(certificates: Certificates) -> ssl.SSLContext:
+    return certificates.trust()
+
+
+Ask = Callable[..., RawResponse]
+
+
+@pytest.fixture
+def ask(gateway: Nginx, tls: ssl.SSLContext) -> Ask:
+    def ask(data: bytes = QUESTION) -> RawResponse:
+        return exchange(gateway.around.https, data, tls=tls)
+
+    return ask
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def told(authz: StubAuthz, count: int = 1) -> list[dict[str, Any]]:
+    """The reports, once there are that many."""
+    wait_for(lambda: len(authz.ended) >= count)
+    assert len(authz.ended) == count
+    return authz.ended
+
+
+def only_told(authz: StubAuthz) -> dict[str, Any]:
+    [report] = told(authz)
+    return report
+
+
+def holding(reservation: str, **more: Any) -> Allowing:
+    return Allowing(upstream=tuple({**IDENTITY, "x-authz-reservation": reservation}.items()), **more)
+
+
+@contextmanager
+def leaving(gateway: Nginx, tls: ssl.SSLContext, data: bytes) -> Iterator[ssl.SSLSocket]:
+    """A client that has sent its request, and leaves at the end of the context."""
+    with (
+        socket.create_connection(("127.0.0.1", gateway.around.https), timeout=10) as plain,
+        tls.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(data)
+        yield connection
+
+
+def read_until(connection: ssl.SSLSocket, end: bytes) -> None:
+    received = b""
+    while end not in received:
+        part = connection.recv(65536)
+        assert part, "the connection was closed"
+        received += part
+
+
+@pytest.mark.parametrize("size", [1, 50, 1 << 20], ids=["bytewise", "in-pieces", "at-once"])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_what_the_model_server_told_is_reported(
+    authz: StubAuthz, server: PiecesServer, ask: Ask, name: str, size: int
+) -> None:
+    answered = ANSWERS[name]
+    pieces = answered.pieces(size if len(answered.body) < 3000 else max(size, 50))
+    server.will_answer(Pieces(pieces=pieces, content_type=answered.content_type))
+    response = ask()
+    assert (response.status, response.body) == (200, answered.body)
+    report = only_told(authz)
+    assert report.pop("duration_ms") >= 0
+    assert report == {
+        "reservation": "res-1",
+        "usage": answered.usage,
+        "status": 200,
+        "reached": True,
+        "aborted": False,
+        "streamed": answered.streamed,
+        "response_bytes": len(answered.body),
+    }
+    assert [call.token for call in authz.reports] == ["gateway-token-of-the-tests"]
+
+
+def test_101_a_client_that_leaves_is_reported_with_the_count_so_far(
+    gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    for after in (0, 1, 5):
+        authz.reports.clear()
+        counts = [{**CHAT, "completion_tokens": n} for n in range(1, 9)]
+        events = [f"data: {json.dumps({'usage': count})}\n\n".encode() for count in counts]
+        server.will_answer(Pieces(pieces=events, content_type=EVENTS, waits_at=after))
+        with leaving(gateway, tls, QUESTION) as connection:
+            read_until(connection, events[after - 1] if after else b"\r\n\r\n")
+        report = only_told(authz)
+        assert report["aborted"] is True
+        assert (report["status"], report["reached"], report["streamed"]) == (200, True, True)
+        assert report["usage"] == (counts[after - 1] if after else None)
+        assert report["response_bytes"] == sum(map(len, events[:after]))
+        server.go_on.set()
+
+
+def test_101_a_client_that_leaves_before_the_answer_is_reported(
+    around: Around, tls: ssl.SSLContext, authz: StubAuthz
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Nginx(with_model(around, silent.getsockname()[1])) as gateway,
+    ):
+        silent.settimeout(10)
+        with leaving(gateway, tls, QUESTION):
+            connection, _ = silent.accept()
+            connection.recv(1)
+        report = only_told(authz)
+        connection.close()
+    assert (report["status"], report["aborted"], report["reached"]) == (499, True, True)
+    assert report["usage"] is None
+
+
+def test_101_a_client_that_leaves_while_authz_decides_is_reported(
+    gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    """Else what authz holds for it would be held for as long as the longest stream."""
+    authz.answer = holding("res-pending", delay=0.4)
+    with leaving(gateway, tls, QUESTION):
+        wait_for(lambda: bool(authz.asked))
+    report = only_told(authz)
+    assert (report["reservation"], report["aborted"]) == ("res-pending", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "usage"),
+    [
+        (500, b'{"error": {"message": "broken"}}', None),
+        (500, b'{"usage": {"total_tokens": 3}}', {"total_tokens": 3}),
+        (404, b"gone", None),
+    ],
+    ids=["500", "500-with-usage", "404-text"],
+)
+def test_an_error_of_the_model_server_is_reported(
+    authz: StubAuthz, server: PiecesServer, ask: Ask, status: int, body: bytes, usage: Any
+) -> None:
+    server.will_answer(Pieces(pieces=[body], status=status, chunked=False))
+    response = ask()
+    assert (response.status, response.body) == (status, body)
+    report = only_told(authz)
+    assert (report["status"], report["usage"], report["reached"]) == (status, usage, True)
+    assert (report["aborted"], report["response_bytes"]) == (False, len(body))
+
+
+def test_an_answer_that_breaks_off_is_reported(
+    gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    event = f"data: {json.dumps({'usage': CHAT})}\n\n".encode()
+    server.will_answer(Pieces(pieces=[event], content_type=EVENTS, breaks_off=True))
+    with leaving(gateway, tls, QUESTION) as connection:
+        while connection.recv(65536):
+            pass
+    report = only_told(authz)
+    assert (report["status"], report["usage"], report["reached"]) == (200, CHAT, True)
+    assert report["aborted"] is False  # the client stayed
+
+
+def test_a_model_server_that_cannot_be_reached_is_reported_as_such(
+    around: Around, tls: ssl.SSLContext, authz: StubAuthz
+) -> None:
+    with Nginx(with_model(around, free_port())) as gateway:
+        assert exchange(gateway.around.https, QUESTION, tls=tls).status == 502
+        report = only_told(authz)
+    assert (report["status"], report["reached"], report["usage"]) == (502, False, None)
+    assert report["aborted"] is False
+
+
+def test_a_websocket_is_reported_when_it_ends(
+    around: Around, tls: ssl.SSLContext, authz: StubAuthz, tmp_path: Path
+) -> None:
+    with DemoModel(tmp_path) as model, Nginx(with_model(around, model.port)) as gateway:
+        with connect(f"wss://localhost:{gateway.around.https}/ws", ssl=tls) as websocket:
+            websocket.send("a")
+            assert websocket.recv() == "a"
+            assert not authz.reports
+        report = only_told(authz)
+    assert (report["status"], report["reached"], report["aborted"]) == (101, True, False)
+
+
+def test_what_authz_holds_nothing_for_is_not_reported(
+    authz: StubAuthz, ask: Ask, server: PiecesServer
+) -> None:
+    authz.answer = Denying(status=429)
+    assert ask().status == 429
+    authz.answer = Allowing()
+    assert ask(request_bytes("GET", "/v1/models")).status == 200
+    authz.answer = Allowing(upstream=())
+    server.will_answer(Pieces(pieces=[b"{}"]))
+    assert ask().status == 200
+    authz.answer = holding("res-last")
+    assert ask().status == 200
+    assert only_told(authz)["reservation"] == "res-last"
+
+
+def test_reports_wait_for_an_authz_that_is_away_and_then_all_arrive(
+    authz: StubAuthz, server: PiecesServer, ask: Ask
+) -> None:
+    """Answers that had begun: without authz nothing new is let through."""
+    for refused in (True, False):
+        authz.reports.clear()
+        expected = {}
+        if refused:
+            authz.usage_status = 503
+        for number in range(40):
+            authz.answer = holding(f"res-{refused}-{number}")
+            usage = {**CHAT, "completion_tokens": number}
+            server.will_answer(Pieces(pieces=[json.dumps({"usage": usage}).encode()]))
+            assert ask().status == 200
+            expected[f"res-{refused}-{number}"] = usage
+        if refused:
+            assert not authz.reports
+            authz.usage_status = 200
+        reports = told(authz, len(expected))
+        assert {report["reservation"]: report["usage"] for report in reports} == expected
+
+
+def test_a_response_that_ends_while_authz_is_down_is_reported_when_it_is_back(
+    gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    answered = ANSWERS["chat streamed"]
+    server.will_answer(Pieces(pieces=answered.pieces(100), content_type=EVENTS, waits_at=1))
+    with leaving(gateway, tls, QUESTION) as connection:
+        read_until(connection, answered.body[:100])
+        authz.stop()
+        try:
+            server.go_on.set()
+            read_until(connection, b"[DONE]")
+            gateway.log_with('"report":"kept"')
+            time.sleep(3)
+        finally:
+            authz.start()
+        assert only_told(authz)["usage"] == CHAT
+
+
+class Cramped(Nginx):
+    """With little room for reports."""
+
+    def swaps(self) -> list[Swap]:
+        return [*super().swaps(), Swap("zone=authz_reports:16m", "zone=authz_reports:32k")]
+
+
+def test_where_there_is_no_room_only_the_log_tells_and_none_that_waits_is_lost(
+    around: Around, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    server.will_answer(Pieces(pieces=[json.dumps({"usage": CHAT}).encode()]))
+    authz.usage_status = 503
+    with Cramped(with_model(around, server.port)) as gateway:
+        for number in range(150):
+            authz.answer = holding(f"res-{number}")
+            assert exchange(gateway.around.https, QUESTION, tls=tls).status == 200
+        log = gateway.log_with('"reservation":"res-149"')
+        lines = [json.loads(line) for line in log.splitlines() if line.startswith('{"time"')]
+        kept = {line["reservation"] for line in lines if line["report"] == "kept"}
+        full = {line["reservation"] for line in lines if line["report"] == "full"}
+        assert kept
+        assert full
+        assert len(kept) + len(full) == 150
+        assert all(json.loads(line["usage"]) == CHAT for line in lines)
+        authz.usage_status = 200
+        wait_for(lambda: len(authz.ended) >= len(kept))
+    assert {report["reservation"] for report in authz.ended} == kept
+    assert gateway.log.count("authz takes no reports of usage") == 1
+
+
+def test_the_access_log_has_what_a_replay_needs(
+    gateway: Nginx, authz: StubAuthz, server: PiecesServer, ask: Ask
+) -> None:
+    authz.answer = holding("res-logged")
+    server.will_answer(Pieces(pieces=[json.dumps({"usage": CHAT}).encode()]))
+    ask()
+    report = only_told(authz)
+    log = gateway.log_with("res-logged")
+    [line] = [json.loads(line) for line in log.splitlines() if "res-logged" in line]
+    assert line["report"] == "kept"
+    assert json.loads(line["usage"]) == report.pop("usage")
+    assert {name: line[name] for name in report} == report
+
+
+EMBEDDINGS = b'{"data": [' + b",".join(b"%d.5" % n for n in range(2_500_000)) + b'], "usage": %b}'
+
+
+def test_20_mb_of_embeddings_pass_unharmed_and_are_counted(
+    authz: StubAuthz, server: PiecesServer, ask: Ask
+) -> None:
+    body = EMBEDDINGS % json.dumps({"prompt_tokens": 9, "total_tokens": 9}).encode()
+    assert len(body) > 20_000_000
+    server.will_answer(Pieces(pieces=[body], chunked=False))
+    assert sha256(ask().body).digest() == sha256(body).digest()
+    report = only_told(authz)
+    assert report["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
+    assert report["response_bytes"] == len(body)
+
+
+LONG = {
+    "a document with its usage first": (b'{"usage": {"total_tokens": 5}, "data": "%b"}', 900_000, {"total_tokens": 5}),
+    "one that is too long for that": (b'{"usage": {"total_tokens": 5}, "data": "%b"}', 1_100_000, None),
+    "one in several parts with its usage last": (b'{"data": "%b", "usage": {"total_tokens": 5}}', 3_000_000, {"total_tokens": 5}),
+    "103 usage of a part at its end": (b'{"data": "%b", "parts": {"usage": {"total_tokens": 5}}}', 3_000_000, None),
+    "a usage that is too long": (b'{"usage": {"total_tokens": 5, "x": "%b"}}', 3_000, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_answer_is_kept_within_bounds(
+    authz: StubAuthz, server: PiecesServer, ask: Ask, name: str
+) -> None:
+    form, length, usage = LONG[name]
+    body = form % (b"x" * length)
+    server.will_answer(Pieces(pieces=[body[:70_000], body[70_000:]]))
+    assert ask().body == body
+    assert only_told(authz)["usage"] == usage
+
+
+def test_an_event_that_is_too_long_is_passed_over(authz: StubAuthz, server: PiecesServer, ask: Ask) -> None:
+    long = b'data: {"usage": {"prompt_tokens": 1}, "text": "' + b"x" * 1_200_000 + b'"}\n\n'
+    body = long + ANSWERS["chat streamed"].body
+    server.will_answer(
+        Pieces(pieces=[body[n : n + 50_000] for n in range(0, len(body), 50_000)], content_type=EVENTS)
+    )
+    assert ask().body == body
+    assert only_told(authz)["usage"] == CHAT
+
+
+def test_a_compressed_answer_is_not_asked_for_and_not_read(
+    authz: StubAuthz, server: PiecesServer, ask: Ask
+) -> None:
+    body = json.dumps({"usage": CHAT}).encode()
+    server.will_answer(Pieces(pieces=[body], headers=("content-encoding: gzip",)))
+    data = request_bytes("POST", "/v1/chat/completions", [*JSON, ("Accept-Encoding", "gzip")], b"{}")
+    assert ask(data).body == body
+    assert not server.received[0].values("accept-encoding")
+    assert only_told(authz)["usage"] is None
