@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.gateways.answers_with_usage import CHAT, EVENTS, FAKE, WITH_USAGE, WITHOUT_USAGE, Answer
-from tests.gateways.reported_traffic import ASKED, Traffic
+from tests.gateways.reported_traffic import ASKED, Traffic, around_server
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, RealGateway
 from tests.support.pieces_server import Pieces, PiecesServer
@@ -32,13 +32,7 @@ def around(
     running_stub: StubAuthz,
     server: PiecesServer,
 ) -> Around:
-    return Around(
-        directory=tmp_path_factory.mktemp("gateway"),
-        certificates=certificates,
-        authz_http=running_stub.http_port,
-        authz_grpc=running_stub.grpc_port,
-        model=server.port,
-    )
+    return around_server(tmp_path_factory.mktemp("gateway"), certificates, running_stub, server)
 
 
 @pytest.fixture
