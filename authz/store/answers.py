@@ -7,6 +7,7 @@ from authz.store.protocols import Exhausted, Hold, Kind, Level, Outcome, Settled
 from authz.store.reservations import Reservation
 from authz.store.tables import Tables
 
+_VIEW = tuple(kind.view for kind in KINDS)
 _USED = tuple(kind.used for kind in KINDS)
 _RESET = tuple(kind.reset for kind in KINDS)
 _MARK = tuple(kind.mark for kind in KINDS)
@@ -64,16 +65,18 @@ def _slots(tables: Tables, hold: Hold, now: int, asked: bool) -> Level:
     return Level(max(0, hold.quota - running - (asked and hold.amount > 0)), reset, running)
 
 
-def settled(tables: Tables, outcome: Outcome, made: Reservation, now: int) -> Settled:
+def settled(
+    tables: Tables, outcome: Outcome, made: Reservation, after: Mapping[str, State | None], now: int
+) -> Settled:
     """How the counters of a settled reservation stand. They may be in a window that its holds do not know."""
     holds, states = [], {}
     for hold, label in zip(made.holds, made.labels, strict=True):
         if label is None:
             continue
-        state = tables.find(hold)
-        if hold.kind is Kind.CALENDAR:
-            states[hold.key] = aligned.current(hold, state, label, now)
+        key, kind = hold.key, hold.kind
+        if kind is Kind.CALENDAR:
+            states[key] = aligned.current(hold, after[key], label, now)
         else:
-            states[hold.key] = KINDS[hold.kind].view(hold, state, now)
+            states[key] = _VIEW[kind](hold, after[key], now)
         holds.append(hold)
     return Settled(outcome, tuple(holds), levels(tables, states, holds, now))

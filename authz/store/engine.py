@@ -16,14 +16,12 @@ from msgspec import Struct
 from authz.quota import MAX_AMOUNT, Unit
 from authz.store import answers
 from authz.store.closed import Closed
-from authz.store.counting import KINDS, State, pack
-from authz.store.leases import Leases
+from authz.store.counting import State, pack
 from authz.store.levels import combine
 from authz.store.ops import Extend, Op, Reserve, Settle
 from authz.store.protocols import (
     Exhausted,
     Hold,
-    Kind,
     Outcome,
     Remembered,
     Reserved,
@@ -31,10 +29,8 @@ from authz.store.protocols import (
     StoreUnavailable,
 )
 from authz.store.reservations import REPLAY, Phase, Reservation, Reservations
+from authz.store.staging import Stage, stage
 from authz.store.tables import Tables
-
-_CHARGE = tuple(kind.charge for kind in KINDS)
-_FULL = tuple(kind.full for kind in KINDS)
 
 
 class Changes(Struct, frozen=True):
@@ -43,19 +39,6 @@ class Changes(Struct, frozen=True):
     counters: Mapping[str, State]
     reservations: Mapping[str, Reservation | None]  # None: it is gone
     closed: Sequence[Closed]  # in the order they ended
-
-
-class _Stage:
-    """What a reserve would change."""
-
-    __slots__ = ("counters", "denied", "fresh", "leases", "over")
-
-    def __init__(self) -> None:
-        self.counters: dict[str, State] = {}
-        self.leases: dict[str, Leases] = {}
-        self.denied: list[int] = []
-        self.over: list[int] = []
-        self.fresh = 0  # counters that begin
 
 
 class Engine:
@@ -101,25 +84,26 @@ class Engine:
             if before is not None and _is_retry(before, gateway, now):
                 states = answers.views(self.tables, holds, now)
                 return Reserved(answers.levels(self.tables, states, holds, now), True)
-            self._serial += 1
-            reservation = f"{reservation}~{now}.{self._serial}"
-        stage = self._stage(holds, now)
-        if stage.denied:
-            return answers.exhausted(self.tables, stage.denied, holds, now)
-        if stage.fresh and len(self.tables.counters) + stage.fresh > self.tables.most:
+            reservation = self._another(reservation, now)
+        staged = stage(self.tables, holds, now)
+        if staged.denied:
+            return answers.exhausted(self.tables, staged.denied, holds, now)
+        if staged.fresh and len(self.tables.counters) + staged.fresh > self.tables.most:
             raise StoreUnavailable(
                 f"{self.tables.most} counters are in use, which is as many as fit; "
                 "use a store on disk, or limits with fewer partitions"
             )
         kept = not known.is_full
-        if not kept and stage.leases:
-            raise StoreUnavailable("too many requests are running: no more slots are remembered")
-        holds = tuple(holds) if not stage.over else tuple([_bounded(hold) for hold in holds])
+        if not kept:
+            if staged.has_slots:
+                raise StoreUnavailable("as many requests are running as are remembered")
+            reservation = self._another(reservation, now)  # nobody settles it
+        holds = tuple(holds) if not staged.over else tuple([_bounded(hold) for hold in holds])
         if self.journal is not None:
             self.journal(Reserve(now, reservation, gateway, ttl_ms, holds, facts, kept))
-        self._commit(stage, now, reservation, gateway, ttl_ms, holds, facts, kept)
-        levels = answers.levels(self.tables, stage.counters, holds, now)
-        return Reserved(levels, False, tuple(stage.over))
+        self._commit(staged, now, reservation, gateway, ttl_ms, holds, facts, kept)
+        levels = answers.levels(self.tables, staged.counters, holds, now)
+        return Reserved(levels, False, tuple(staged.over))
 
     def find(self, now: int, reservation: str, gateway: str) -> Remembered | Outcome:
         """What may be settled, or why it may not."""
@@ -139,8 +123,9 @@ class Engine:
         clean = {unit: min(MAX_AMOUNT, max(0, amount)) for unit, amount in actual.items()}
         if self.journal is not None:
             self.journal(Settle(now, reservation, clean, note, late))
-        self._settle(now, reservation, found, clean, note, late)
-        return answers.settled(self.tables, Outcome.CORRECTED if late else Outcome.SETTLED, found, now)
+        states = self._settle(now, reservation, found, clean, note, late)
+        outcome = Outcome.CORRECTED if late else Outcome.SETTLED
+        return answers.settled(self.tables, outcome, found, states, now)
 
     def extend(self, now: int, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
         """Move the deadline on. False: it is not open, or its slot was given up and may be another's."""
@@ -159,11 +144,11 @@ class Engine:
     def peek(self, now: int, holds: Sequence[Hold]) -> Reserved | Exhausted:
         """What `reserve` would answer. Changes nothing."""
         self.sweep(now)
-        stage = self._stage(holds, now)
-        if stage.denied:
-            return answers.exhausted(self.tables, stage.denied, holds, now)
-        levels = answers.levels(self.tables, stage.counters, holds, now, asked=True)
-        return Reserved(levels, False, tuple(stage.over))
+        staged = stage(self.tables, holds, now)
+        if staged.denied:
+            return answers.exhausted(self.tables, staged.denied, holds, now)
+        levels = answers.levels(self.tables, staged.counters, holds, now, asked=True)
+        return Reserved(levels, False, tuple(staged.over))
 
     def apply(self, op: Op) -> None:
         """Make a change that was admitted before. It is charged whatever the counters say.
@@ -176,8 +161,10 @@ class Engine:
                 if known.phase is Phase.OPEN:
                     self._expire(op.reservation, known)
                 self.reservations.forget(op.reservation)
-            stage = self._stage([msgspec.structs.replace(hold, shadow=True) for hold in op.holds], op.now)
-            self._commit(stage, op.now, op.reservation, op.gateway, op.ttl_ms, op.holds, op.facts, op.kept)
+            staged = stage(
+                self.tables, [msgspec.structs.replace(hold, shadow=True) for hold in op.holds], op.now
+            )
+            self._commit(staged, op.now, op.reservation, op.gateway, op.ttl_ms, op.holds, op.facts, op.kept)
         elif known is None:
             return
         elif isinstance(op, Settle):
@@ -192,38 +179,14 @@ class Engine:
 
     # -- the steps ---------------------------------------------------------------------------------
 
-    def _stage(self, holds: Sequence[Hold], now: int) -> _Stage:
-        stage = _Stage()
-        staged = stage.counters
-        for index, hold in enumerate(holds):
-            if hold.kind is Kind.CONCURRENCY:
-                self._stage_lease(stage, index, hold, now)
-                continue
-            state = self.tables.find(hold)
-            if state is None:
-                stage.fresh += 1
-            kind = hold.kind
-            after = _CHARGE[kind](hold, state, now)
-            if hold.amount and _FULL[kind](hold, after):
-                if not hold.shadow:
-                    stage.denied.append(index)
-                else:
-                    stage.over.append(index)
-                    after = KINDS[kind].cap(after)
-            staged[hold.key] = after
-        if len(staged) + len(stage.leases) != len(holds):
-            raise ValueError("two holds share a counter: each would fit alone, together they would not")
-        return stage
-
-    def _stage_lease(self, stage: _Stage, index: int, hold: Hold, now: int) -> None:
-        leases = self.tables.leases.get(hold.key) or Leases()
-        if hold.amount and leases.count(now) >= hold.quota:
-            (stage.over if hold.shadow else stage.denied).append(index)
-        stage.leases[hold.key] = leases
+    def _another(self, reservation: str, now: int) -> str:
+        """A name that is not in use, for an attempt under a name that is."""
+        self._serial += 1
+        return f"{reservation}~{now}.{self._serial}"
 
     def _commit(
         self,
-        stage: _Stage,
+        staged: Stage,
         now: int,
         reservation: str,
         gateway: str,
@@ -232,8 +195,8 @@ class Engine:
         facts: bytes,
         kept: bool,
     ) -> None:
-        staged = stage.counters
-        self.tables.put(staged)
+        counters = staged.counters
+        self.tables.put(counters)
         if not kept:
             if facts:
                 self._closed.append(Closed(reservation, gateway, now, now, facts, expired=True))
@@ -245,7 +208,7 @@ class Engine:
                 break
         if phase is Phase.BRIEF and ttl_ms <= 0:
             return
-        labels = tuple([staged.get(hold.key) for hold in holds])
+        labels = tuple([counters.get(hold.key) for hold in holds])
         made = Reservation(phase, gateway, now, now + ttl_ms, holds, labels, facts)
         self.reservations.add(reservation, made)
         if phase is Phase.OPEN:
@@ -274,18 +237,18 @@ class Engine:
         actual: Mapping[Unit, int],
         note: bytes,
         late: bool,
-    ) -> None:
+    ) -> dict[str, State | None]:
         if known.phase is Phase.OPEN:
             if late:  # nobody had looked yet
                 self._expire(reservation, known)
             else:
                 self.tables.release(reservation, known)
         self.reservations.settle(reservation, now)
-        self.tables.correct(known, actual, now)
         if known.facts:
             self._closed.append(
                 Closed(reservation, known.gateway, known.created, now, known.facts, note, late=late)
             )
+        return self.tables.correct(known, actual, now)
 
     # -- snapshots ---------------------------------------------------------------------------------
 

@@ -11,6 +11,9 @@ from authz.store.reservations import Reservation
 GRACE = 7_200_000  # ms that a spent counter is kept: a clock that steps back finds it as it was
 TIDY_STEP = 5_000  # counters looked at in one call of `tidy`
 
+_REFUND = tuple(kind.refund for kind in KINDS)
+_OWE = tuple(kind.owe for kind in KINDS)
+
 
 class Tables:
     """`cold` finds a counter that is not in memory (None: there is none).
@@ -62,25 +65,28 @@ class Tables:
         if self.keep_changes:
             self.changed.update(staged)
 
-    def correct(self, reservation: Reservation, actual: Mapping[Unit, int], now: int) -> None:
-        """Give back what was held and not used, charge what was used and not held."""
+    def correct(
+        self, reservation: Reservation, actual: Mapping[Unit, int], now: int
+    ) -> dict[str, State | None]:
+        """Give back what was held and not used, charge what was used and not held. The counters after it."""
+        corrected = {}
         for hold, label in zip(reservation.holds, reservation.labels, strict=True):
             if label is None:
                 continue
-            used = actual.get(hold.unit, hold.amount)
-            if used == hold.amount:
-                continue
-            state, kind = self.find(hold), KINDS[hold.kind]
-            if state is None and hold.key in self.counters:
-                continue  # the key names a counter of another shape by now
-            if used < hold.amount:
-                after = kind.refund(hold, state, label, hold.amount - used, now)
-            else:
-                after = kind.owe(hold, state, label, used - hold.amount, now)
-            if after is not state:
-                self.counters[hold.key] = after
-                if self.keep_changes:
-                    self.changed[hold.key] = after
+            key = hold.key
+            after = state = self.find(hold)
+            unused = hold.amount - actual.get(hold.unit, hold.amount)
+            if unused and (state is not None or key not in self.counters):  # else: of another shape by now
+                if unused > 0:
+                    after = _REFUND[hold.kind](hold, state, label, unused, now)
+                else:
+                    after = _OWE[hold.kind](hold, state, label, -unused, now)
+                if after is not state:
+                    self.counters[key] = after
+                    if self.keep_changes:
+                        self.changed[key] = after
+            corrected[key] = after
+        return corrected
 
     # -- what runs: derived from the open reservations, never stored itself --------------------------
 

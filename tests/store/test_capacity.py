@@ -175,7 +175,7 @@ def test_running_requests_have_a_cap_that_says_so() -> None:
     engine.reservations._most_open = 3
     for n in range(3):
         assert isinstance(engine.reserve(NOON, f"r{n}", "edge", [slot(9)], MINUTE), Reserved)
-    with pytest.raises(StoreUnavailable, match="too many requests are running"):
+    with pytest.raises(StoreUnavailable, match="as many requests are running"):
         engine.reserve(NOON, "r4", "edge", [slot(9)], MINUTE)
     assert engine.settle(NOON, "r0", "edge", {}).outcome is Outcome.SETTLED
     assert isinstance(engine.reserve(NOON, "r5", "edge", [slot(9)], MINUTE), Reserved)

@@ -1,0 +1,57 @@
+"""What a request's holds would do to the counters: the all of "all or nothing", before any of it is done."""
+
+from collections.abc import Sequence
+
+from authz.store.counting import KINDS, State
+from authz.store.leases import Leases
+from authz.store.protocols import Hold, Kind
+from authz.store.tables import Tables
+
+_CHARGE = tuple(kind.charge for kind in KINDS)
+_FULL = tuple(kind.full for kind in KINDS)
+
+
+class Stage:
+    """The counters with every hold on them, and which holds do not fit."""
+
+    __slots__ = ("counters", "denied", "fresh", "has_slots", "over")
+
+    def __init__(self) -> None:
+        self.counters: dict[str, State] = {}
+        self.denied: list[int] = []  # indices of the holds
+        self.over: list[int] = []  # of the shadow holds that would be denied
+        self.fresh = 0  # counters that begin
+        self.has_slots = False
+
+
+def stage(tables: Tables, holds: Sequence[Hold], now: int) -> Stage:
+    """Charge every hold to a copy. ValueError: two holds share a counter."""
+    staged = Stage()
+    counters, slots = staged.counters, None
+    for index, hold in enumerate(holds):
+        kind = hold.kind
+        if kind is Kind.CONCURRENCY:
+            slots = {hold.key} if slots is None else slots | {hold.key}
+            _stage_slot(tables.leases.get(hold.key), staged, index, hold, now)
+            continue
+        state = tables.find(hold)
+        if state is None:
+            staged.fresh += 1
+        after = _CHARGE[kind](hold, state, now)
+        if hold.amount and _FULL[kind](hold, after):
+            if not hold.shadow:
+                staged.denied.append(index)
+            else:
+                staged.over.append(index)
+                after = KINDS[kind].cap(after)
+        counters[hold.key] = after
+    staged.has_slots = slots is not None
+    if len(counters) + len(slots or ()) != len(holds):
+        raise ValueError("two holds share a counter: each would fit alone, together they would not")
+    return staged
+
+
+def _stage_slot(leases: Leases | None, staged: Stage, index: int, hold: Hold, now: int) -> None:
+    taken = leases.count(now) if leases is not None else 0
+    if hold.amount and taken >= hold.quota:
+        (staged.over if hold.shadow else staged.denied).append(index)
