@@ -126,10 +126,12 @@ class Way:
         return decisions(self.lab.service, self.name)
 
 
-def add_key(registry: Registry, *limits: str, user: str = "alice", **fields: Any) -> MintedKey:
+def add_key(
+    registry: Registry, *limits: str, user: str = "alice", timezone: str = "UTC", **fields: Any
+) -> MintedKey:
     """Mint a key and write its record, as `authz keys create` does."""
     minted = mint()
-    quotas = tuple(parse_quota(limit) for limit in limits)
+    quotas = tuple(parse_quota(limit, timezone=timezone) for limit in limits)
     registry.add_key(
         Key(
             id=minted.id,

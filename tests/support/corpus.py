@@ -34,7 +34,6 @@ _MODULES += (
     "statistics",
     "subprocess",
     "tarfile",
-    "typing",
     "unittest.mock",
 )
 
