@@ -39,6 +39,7 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
     listen = entry.listen if entry is not None else None
     http, https = (listen.http, listen.https) if listen is not None else (None, None)
     return RenderSettings(
+        name=name,
         server_name=entry.server_name if entry is not None else None,
         http=_address(http) if http is not None else usual.http,
         https=_address(https) if https is not None else usual.https,
@@ -57,6 +58,7 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         claim_headers=_further_headers(config),
         max_body=entry.max_body if entry is not None else usual.max_body,
         stream_timeout=-(-entry.stream_timeout // 1000) if entry is not None else usual.stream_timeout,
+        lease_ms=entry.lease if entry is not None else usual.lease_ms,
         version=version,
     )
 

@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from authz.request import MAX_BODY, STREAM_TIMEOUT_MS
+from authz.request import LEASE_MS, MAX_BODY, STREAM_TIMEOUT_MS
 
 AUTH_TIMEOUT = 2.0
 """Seconds that a gateway waits for authz, everything included, before it answers 503."""
 
 STREAM_TIMEOUT = STREAM_TIMEOUT_MS // 1000
 """Seconds that one response or WebSocket may last."""
-
-LEASE_MS = 60_000
-"""Milliseconds for which authz holds a running response's share without hearing of it."""
-
 
 class UnusableSettings(ValueError):
     """Settings from which no gateway configuration can be written. The text says what to change."""

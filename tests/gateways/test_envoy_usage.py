@@ -152,6 +152,16 @@ def test_large_embeddings_pass_unharmed(lab: EnvoyLab, size: int, first: bool, c
     assert usage_of(entry) == {"input": 4096, "total": 4096}
 
 
+def test_usage_among_the_words_of_a_tool_is_found(lab: EnvoyLab) -> None:
+    """However much of the model's own JSON stands before it."""
+    true, false = {"input_tokens": 3, "output_tokens": 5}, {"usage": {"input_tokens": 1}}
+    for position in range(3):
+        members: list[Any] = [("content", [{"input": [false] * 5000}]), ("more", [false] * 10)]
+        members.insert(position, ("usage", true))
+        _, entry = lab.answered(Pieces(pieces=[spaced(dict(members))]))
+        assert usage_of(entry) == {"input": 3, "output": 5}
+
+
 def test_an_event_of_half_a_megabyte_is_read(lab: EnvoyLab) -> None:
     """The last event of the Responses API holds the whole answer."""
     done = {

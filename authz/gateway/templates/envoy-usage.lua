@@ -1,15 +1,9 @@
--- Makes the change of a body that authz asked for, and reads from the answer what it used.
--- Nothing of an answer is held back or altered.
+-- What an answer used, read as it passes: nothing of it is held back or altered.
 
-local byte, find, match, sub = string.byte, string.find, string.match, string.sub
-
-local AUTHZ = "envoy.filters.http.ext_authz"
 local USAGE = "authz.usage"
 local LONGEST_LINE = 1048576 -- bytes of a stream's line; a longer one is not read
+local MOST_TRIED = 16 -- objects named `usage`, from the end, in what may be the model's own JSON
 local KEPT = 65536 -- bytes of the beginning and at least as many of the end that are kept of other answers
-local QUOTE, BACKSLASH, OPEN_BRACE, OPEN_BRACKET = 34, 92, 123, 91
-
-local UNAVAILABLE = [[{{ unavailable }}]]
 
 -- The names of all APIs. A field of an object within goes by both names.
 local COUNTS = {
@@ -29,89 +23,12 @@ local DETAILS = {
 }
 local DETAIL_COUNTS = { cached_tokens = "cached", reasoning_tokens = "reasoning" }
 
--- JSON. Positions, never copies; nil where the text ends too early or is no JSON.
-
-local function after_string(text, at)
-  while true do
-    at = find(text, '"', at + 1, true)
-    if not at then
-      return nil
-    end
-    local before = at - 1
-    while byte(text, before) == BACKSLASH do
-      before = before - 1
-    end
-    if (at - before) % 2 == 1 then
-      return at + 1
-    end
-  end
-end
-
-local function after_value(text, at)
-  local first = byte(text, at)
-  if first == QUOTE then
-    return after_string(text, at)
-  elseif first ~= OPEN_BRACE and first ~= OPEN_BRACKET then
-    return find(text, "[,}%]%s]", at)
-  end
-  local depth = 0
-  repeat
-    at = find(text, '["%[%]{}]', at)
-    local found = at and byte(text, at)
-    if not found then
-      return nil
-    elseif found == QUOTE then
-      at = after_string(text, at)
-      if not at then
-        return nil
-      end
-    else
-      depth = depth + ((found == OPEN_BRACE or found == OPEN_BRACKET) and 1 or -1)
-      at = at + 1
-    end
-  until depth == 0
-  return at
-end
-
--- Name and value's position of a member, and what to go on with.
-local function next_member(text, at)
-  at = at and find(text, "%S", at)
-  if not at or byte(text, at) ~= QUOTE then
-    return nil
-  end
-  local after = after_string(text, at)
-  local value = after and match(text, "^%s*:%s*()", after)
-  return value and sub(text, at + 1, after - 2), value
-end
-
-local function members_of(text, at)
-  return match(text, "^%s*{()", at)
-end
-
-local function after_member(text, value)
-  local after = after_value(text, value)
-  return after and match(text, "^%s*,()", after)
-end
-
-local function member(text, at, wanted)
-  at = members_of(text, at)
-  while at do
-    local name, value = next_member(text, at)
-    if name == wanted then
-      return value
-    end
-    at = name and after_member(text, value)
-  end
-  return nil
-end
-
--- What was used, into the dynamic metadata. A later count of the same name replaces the earlier one.
-
 -- Envoy's objects do not outlive a wait for the next chunk, the handle does.
 local function metadata_of(handle)
   return handle:streamInfo():dynamicMetadata()
 end
 
+-- Into the dynamic metadata. A later count of the same name replaces the earlier one.
 local function count(metadata, name, text, value)
   local number = tonumber(match(text, "^-?%d[%d.eE+-]*", value))
   if number and number ~= math.huge and number ~= -math.huge then
@@ -221,23 +138,30 @@ local function read_stream(handle)
   end
 end
 
+local function is_last_of_all(text, value)
+  local at = after_value(text, value)
+  while at do
+    local comma = match(text, "^%s*,()", at)
+    if not comma then
+      return match(text, "^%s*}%s*$", at) ~= nil
+    end
+    local name, other = next_member(text, comma)
+    at = name and after_value(text, other)
+  end
+  return false
+end
+
 -- Of a text that may lack its beginning: a `usage` behind which there are only members and the last brace.
 local function usage_at_end(text)
-  local value = next_usage(text, 1)
+  local found, value = {}, next_usage(text, 1)
   while value do
-    local at = after_value(text, value)
-    while at do
-      local comma = match(text, "^%s*,()", at)
-      if not comma then
-        break
-      end
-      local name, other = next_member(text, comma)
-      at = name and after_value(text, other)
-    end
-    if at and match(text, "^%s*}%s*$", at) then
-      return value
-    end
+    found[#found + 1] = value
     value = next_usage(text, value)
+  end
+  for index = #found, math.max(1, #found - MOST_TRIED), -1 do
+    if is_last_of_all(text, found[index]) then
+      return found[index]
+    end
   end
   return nil
 end
@@ -292,39 +216,3 @@ function envoy_on_response(handle)
   end
 end
 
--- `LENGTH OFFSET+REMOVE=TEXT ...`: the text with the change made, or an error.
-local function changed(edit, text)
-  local length, splices = match(edit, "^(%d+) (.+)$")
-  assert(tonumber(length) == #text)
-  local parts, at, read = {}, 0, 1
-  while read <= #splices do
-    local offset, removed, new, after = match(splices, "^(%d+)%+(%d+)=(%S*) ?()", read)
-    offset, removed = tonumber(offset), tonumber(removed)
-    assert(offset >= at and offset + removed <= #text)
-    parts[#parts + 1] = sub(text, at + 1, offset)
-    parts[#parts + 1] = new
-    at, read = offset + removed, after
-  end
-  parts[#parts + 1] = sub(text, at + 1)
-  return table.concat(parts)
-end
-
-function envoy_on_request(handle)
-  local told = metadata_of(handle):get(AUTHZ)
-  local edit = told and told["edit"]
-  if not edit then
-    return
-  end
-  local body = handle:body()
-  local is_made, text = pcall(function()
-    return changed(edit, body:getBytes(0, body:length()))
-  end)
-  if not is_made then -- what was held may depend on the change
-    handle:respond({ [":status"] = "503", ["content-type"] = "application/json" }, UNAVAILABLE)
-    return
-  end
-  body:setBytes(text)
-  if handle:headers():get("content-length") then
-    handle:headers():replace("content-length", tostring(#text))
-  end
-end
