@@ -11,7 +11,7 @@ from authz.ledger.classify import classify, is_streamed
 from authz.ledger.thresholds import Reached, Thresholds
 from authz.quota import MAX_AMOUNT, Unit
 from authz.report import Report
-from authz.request import Gateway
+from authz.request import SHORTEST_LEASE_MS, Gateway
 from authz.store.protocols import Clock, Counters, Outcome
 from authz.store.records import Entry, Facts, Note, Source
 from authz.usage import Usage
@@ -118,7 +118,7 @@ class Settler:
             return False
         life_ms = gateway.stream_timeout_ms + LEASE_MARGIN_MS
         lease_ms = _read_facts(found.facts).lease_ms if found.facts else 0
-        ttl_ms = min(lease_ms or life_ms, life_ms)
+        ttl_ms = min(max(lease_ms, SHORTEST_LEASE_MS), life_ms) if lease_ms else life_ms
         return await self._counters.extend(reservation, gateway.name, ttl_ms, life_ms)
 
     def teach(self, entries: Iterable[Entry]) -> None:
