@@ -3,13 +3,12 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from authz.calendar import calendar_bounds
-
 from authz.authenticate.key_format import MintedKey
+from authz.calendar import calendar_bounds
 from authz.quota import parse_quota
 from authz.store.levels import level_of
 from authz.store.open import open_view, wall_clock
@@ -19,6 +18,7 @@ from tests.acceptance.lab import add_key, eventually, in_force
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, RealGateway
 from tests.support.ports import free_port
+from tests.support.rendered_envoy import RenderedEnvoy
 from tests.support.service import AuthzService
 from tests.support.simulated import Page, SimulatedModel
 
@@ -62,6 +62,7 @@ limits:
 """
 
 KNOWN = frozenset({Source.REPORTED, Source.CORRECTED})  # a model server counted
+SHIPPED_LEASE = 60.0  # seconds; in the configurations as they are committed
 CADDY_LOG = ", log: 127.0.0.1:{port}"
 
 
@@ -136,6 +137,10 @@ class Settling:
         return quota.amount - level_of(states[0], hold, now).remaining
 
 
+def _with_lease(around: Around, lease: float) -> RealGateway:
+    return RenderedEnvoy(around, lambda settings: replace(settings, lease_ms=int(lease * 1000)))
+
+
 def total(entries: Sequence[Entry]) -> Sum:
     return Sum(
         sum(each.note.usage.input for each in entries), sum(each.note.usage.output for each in entries)
@@ -144,9 +149,12 @@ def total(entries: Sequence[Entry]) -> Sum:
 
 @contextmanager
 def settling(
-    kind: type[RealGateway], scratch: Path, certificates: Certificates, *, lease: float = 60
+    kind: type[RealGateway], scratch: Path, certificates: Certificates, *, lease: float = SHIPPED_LEASE
 ) -> Iterator[Settling]:
-    """The product with one kind of gateway. `lease` in seconds: how long a request counts without a sign of life."""
+    """The product with one kind of gateway.
+
+    `lease` in seconds: how long a request counts without a sign of life; another than the shipped one is Envoy's alone.
+    """
     with ExitStack() as stack:
         model = stack.enter_context(SimulatedModel(scratch / "model"))
         zone = f"Etc/GMT{time.gmtime().tm_hour - 12:+d}"  # it is around noon: no day ends while a key counts by it
@@ -161,5 +169,5 @@ def settling(
             model=model.port,
             token=f"token-of-{kind.name}-in-the-tests",
         )
-        gateway = stack.enter_context(kind(around))
+        gateway = stack.enter_context(kind(around) if lease == SHIPPED_LEASE else _with_lease(around, lease))
         yield Settling(model, service, gateway, certificates, zone)
