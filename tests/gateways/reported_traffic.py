@@ -11,7 +11,7 @@ from tests.support.certificates import Certificates
 from tests.support.gateway import Around
 from tests.support.pieces_server import Pieces, PiecesServer
 from tests.support.raw_http import RawResponse, exchange, request_bytes
-from tests.support.stub_authz import IDENTITY, Allowing, StubAuthz
+from tests.support.stub_authz import IDENTITY, Allowing, Pairs, StubAuthz
 
 ASKED = b'{"model":"demo","messages":[]}'
 
@@ -45,11 +45,11 @@ class Traffic:
         self.port, self.tls, self.authz, self.server = port, tls, authz, server
         self.reservation = ""
 
-    def allow(self, **fields: Any) -> None:
-        """The next question, with a new reservation."""
+    def allow(self, *, more: Pairs = (), **fields: Any) -> None:
+        """The next question, with a new reservation and these headers more."""
         self.reservation = f"rsv_{next(self._serial)}"
         upstream = IDENTITY | {"x-authz-reservation": self.reservation}
-        self.authz.answer = Allowing(upstream=tuple(upstream.items()), **fields)
+        self.authz.answer = Allowing(upstream=(*upstream.items(), *more), **fields)
 
     def ask(self, answer: Pieces, headers: Sequence[tuple[str, str]] = ()) -> RawResponse:
         self.allow()

@@ -65,6 +65,9 @@ func (w *writer) WriteHeader(status int) {
 		w.tee.begin(header.Get("Content-Type"))
 	}
 	w.rw.WriteHeader(status)
+	if w.stream && w.control.Flush() != nil { // the first part may be long in coming
+		w.failed = true
+	}
 }
 
 func (w *writer) Write(part []byte) (int, error) {
@@ -115,6 +118,9 @@ func (w *writer) ended(upgrade, whole bool, begun time.Time) report {
 	status := w.status
 	if status == 0 && whole {
 		status = http.StatusOK
+	}
+	if status == clientLeft {
+		w.tee.bytes = 0 // nobody got Traefik's page
 	}
 	told["usage"] = w.tee.end()
 	told["status"] = status

@@ -38,6 +38,8 @@ const (
 	reservationHeader = "X-Authz-Reservation"
 	editHeader        = "X-Authz-Edit"
 	clientPrefix      = "X-Authz-Client-"
+
+	clientLeft = 499 // as Traefik's own proxy has it
 )
 
 const unavailable = `{"error":{"message":"The authorization service is unavailable. Try again shortly.","type":"server_error","code":"authz_unavailable","param":null}}`
@@ -106,8 +108,12 @@ func proxyTo(target *url.URL, transport http.RoundTripper) http.Handler {
 		},
 		Transport:     transport,
 		FlushInterval: -1,
-		ErrorHandler: func(rw http.ResponseWriter, _ *http.Request, _ error) {
-			rw.WriteHeader(http.StatusBadGateway) // authzguard gives it its body
+		ErrorHandler: func(rw http.ResponseWriter, _ *http.Request, err error) {
+			status := http.StatusBadGateway // authzguard gives it its body
+			if errors.Is(err, context.Canceled) {
+				status = clientLeft
+			}
+			rw.WriteHeader(status)
 		},
 	}
 }
