@@ -74,7 +74,12 @@ class App:
             version=__version__, config=self._digest, store=lambda: self._store.trouble or "ok"
         )
         settlements = self.metrics.settlements
-        self._settler = Settler(self._store.counters, wall_clock, watcher=settlements)
+        self._settler = Settler(
+            self._store.counters,
+            wall_clock,
+            learn=self._decider.learned.observe,
+            watcher=settlements,
+        )
         service = Service(
             self._decider,
             self._store.counters,

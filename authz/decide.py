@@ -17,14 +17,16 @@ from authz.authorize import Asked, authorize
 from authz.canonical import Target
 from authz.decision import Allow, Decision, Deny, Header, LimitState, StageName
 from authz.denial import deny
-from authz.edit_request import ask_for_usage
-from authz.limit.estimate import bound_of
+from authz.edit_request import LIMITS_OF, ask_for_usage, joined, limit_answer
+from authz.limit.admission import AS_USUAL, Admission
+from authz.limit.estimate import Bound, bound_of
 from authz.limit.headers import rate_headers
+from authz.limit.learned import Learned
 from authz.limit.plan import Planned, plan, states
 from authz.limit.spending import Spending
 from authz.limit.verdict import verdict
 from authz.listing import is_listing
-from authz.peek import NOTHING, Peek, peek
+from authz.peek import NOTHING, OUTPUT_LIMITS, Peek, peek
 from authz.quota import TOKEN_UNITS
 from authz.reason import Reason
 from authz.refusal import Refusal
@@ -41,7 +43,7 @@ from authz.store.protocols import (
     Reserved,
     StoreUnavailable,
 )
-from authz.store.records import Facts, Price
+from authz.store.records import Facts
 from authz.subject import Subject
 from authz.usage import Usage
 
@@ -55,6 +57,10 @@ class Known(Struct):
     route: Route | None = None
     subject: Subject | None = None
     model: str | None = None
+    bound: Bound | None = None  # the most that it may use
+    held: Bound | None = (
+        None  # what is held for it: less where its answer is limited, or expected to be short
+    )
     limits: tuple[LimitState, ...] = ()
 
 
@@ -80,6 +86,7 @@ class Decider:
         self._counters = counters
         self._clock = clock
         self._store_failed = store_failed
+        self.learned = Learned()
 
     async def decide(self, request: Request) -> Decision:
         """Let the request through or refuse it.
@@ -134,6 +141,17 @@ class Decider:
             return self._refuse(known, refusal)
 
         known.stage = "limits"
+        reckoning = rules.reckonings.get(model, AS_USUAL) if model is not None else AS_USUAL
+        known.bound = bound_of(request, target, seen, model, record, reckoning.count)
+        admission = known.route.admission or reckoning.admission
+        if admission is None or admission == "worst_case":
+            known.held = known.bound
+        else:
+            known.held = self._held(known, known.bound, seen, subject, admission)
+        if known.route.caps is not None and not listing:
+            refusal = known.route.caps(request, known.held, _limit_of(target))
+            if refusal is not None:
+                return self._refuse(known, refusal)
         spending = Spending(
             request=request,
             target=target,
@@ -143,7 +161,7 @@ class Decider:
             model=model,
             known=record,
             peek=seen,
-            bound=bound_of(request, target, seen, model, record),
+            bound=known.held,
         )
         planned = plan(known.route.planners, spending, self._directory, self._clock())
         if not spending.bound.sure and any(each.policy.quota.unit in TOKEN_UNITS for each in planned):
@@ -170,21 +188,28 @@ class Decider:
                 return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
             planned, reservation, outcome = [], None, Reserved(())  # the response then settles nothing
         if isinstance(outcome, Exhausted):
-            return self._exhausted(known, planned, outcome)
+            return self._exhausted(known, spending, planned, outcome)
         known.limits = states(planned, outcome)
-        changes = _edit(spending, known.route) if request.can_edit else None
-        return self._allow(known, known.route, subject, target, reservation, changes)
+        limited = known.held.answer if known.held is not known.bound and admission == "fitted" else None
+        return self._allow(known, known.route, spending, reservation, limited)
+
+    def _held(self, known: Known, bound: Bound, seen: Peek, subject: Subject, admission: Admission) -> Bound:
+        """Less than the worst case, as far as answers of the kind are known."""
+        target, model = known.target, known.model
+        if target is None or model is None or not bound.answer:
+            return bound
+        # Nobody would hold the answer to it. A body that names the model was read, and has room for a member.
+        if admission == "fitted" and not (
+            known.request.can_edit and target.path in LIMITS_OF and seen.model is not None
+        ):
+            return bound
+        tokens = self.learned.high(subject, model)
+        return bound.with_answer(tokens) if tokens is not None and tokens < bound.answer else bound
 
     def _allow(
-        self,
-        known: Known,
-        taken: Route,
-        subject: Subject,
-        target: Target,
-        reservation: str | None,
-        changes: str | None,
+        self, known: Known, taken: Route, spending: Spending, reservation: str | None, limited: int | None
     ) -> Allow:
-        request = known.request
+        request, subject, target = known.request, spending.subject, spending.target
         backend = upstream.choose(self.rules.backends, known.model)
         present, absent = upstream.identity(
             subject,
@@ -204,6 +229,8 @@ class Decider:
             kept = {name for name, _ in own}
             remove = tuple(name for name in remove if name not in kept)
         client: tuple[Header, ...] = (("x-request-id", request.request_id),)
+        if limited is not None:
+            client += ((MAX_TOKENS, str(limited)),)
         if self.rules.rate_headers:
             client += rate_headers(known.limits)
         return Allow(
@@ -218,12 +245,16 @@ class Decider:
             client=client,
             query=query,
             limits=known.limits,
-            edit=changes,
+            edit=_edit(spending, taken, limited) if request.can_edit else None,
+            may_overrun=limited is None and known.held is not known.bound,
         )
 
-    def _exhausted(self, known: Known, planned: Sequence[Planned], outcome: Exhausted) -> Deny:
+    def _exhausted(
+        self, known: Known, spending: Spending, planned: Sequence[Planned], outcome: Exhausted
+    ) -> Deny:
         known.limits = states(planned, outcome)
-        refusal, wait_ms = verdict(planned, outcome, known.request.request_id)
+        field = _limit_of(spending.target)
+        refusal, wait_ms = verdict(planned, outcome, known.request.request_id, spending.bound, field)
         headers = rate_headers(known.limits, wait_ms=wait_ms) if self.rules.rate_headers else ()
         return self._refuse(known, refusal, wait_ms=wait_ms, headers=headers)
 
@@ -245,6 +276,7 @@ class Decider:
         )
 
 
+MAX_TOKENS = "x-authz-max-tokens"  # to the client: what its answer was limited to
 RETRY_MS = 5_000  # a gateway's own retry of a check comes within this
 LEASE_MARGIN_MS = 30_000  # a lease outlasts the stream that it is for
 
@@ -270,7 +302,6 @@ def _remembered_ms(request: Request, holds: Sequence[Hold], *, listing: bool) ->
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_FREE = Price()
 
 
 def _facts(spending: Spending) -> bytes:
@@ -287,11 +318,11 @@ def _facts(spending: Spending) -> bytes:
             path=spending.target.path,
             hold=Usage(bound.input, bound.output),
             hold_cost=bound.cost,
-            price=spending.known.price if spending.known is not None else _FREE,
+            price=bound.price,
             stream=seen.stream,
             asked_output=bound.answer,
             answers=bound.answers,
-            prompts=seen.prompts,
+            prompts=bound.inputs,
             request_bytes=len(request.body),
             gateway_request_id=request.request_id if request.gateway.request_id_is_ours else "",
             lease_ms=request.lease_ms or 0,
@@ -299,11 +330,18 @@ def _facts(spending: Spending) -> bytes:
     )
 
 
-def _edit(spending: Spending, taken: Route) -> str | None:
+def _limit_of(target: Target) -> str:
+    """The field by which a client limits an answer."""
+    return LIMITS_OF.get(target.path, OUTPUT_LIMITS)[0]
+
+
+def _edit(spending: Spending, taken: Route, limited: int | None) -> str | None:
     """How the gateway changes the body. Only of a body that was read, which is whole and plain."""
-    seen = spending.peek
-    splices = list(ask_for_usage(spending.target.path, seen, taken.include_usage))
-    return edit.spell(seen.size, splices) if splices else None
+    seen, path = spending.peek, spending.target.path
+    splices = list(ask_for_usage(path, seen, taken.include_usage))
+    if limited is not None:
+        splices += limit_answer(path, seen, limited)
+    return edit.spell(seen.size, joined(splices)) if splices else None
 
 
 _UNBOUNDED = Refusal(

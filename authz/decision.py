@@ -56,6 +56,7 @@ class Allow(Struct, frozen=True, kw_only=True):
     query: str | None = None
     limits: tuple[LimitState, ...] = ()
     edit: str | None = None  # how the gateway changes the body, see `authz.edit`
+    may_overrun: bool = False  # less is held than the request may use (`admission: learned`)
 
     reason: Reason = Reason.ALLOWED
 

@@ -5,21 +5,31 @@ A stream reports what it used only where its client asks for that
 client's place. What the client says itself is kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
 from msgspec import Raw
 
 from authz.edit import Splice
-from authz.peek import Peek
+from authz.peek import OUTPUT_LIMITS, Peek, Place
 
 IncludeUsage = bool | Literal["continuous"]
 """Whether a stream is asked for its usage; `continuous`: in each of its chunks (vLLM)."""
 
+LIMITS_OF: Mapping[str, tuple[str, ...]] = {
+    "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
+    "/v1/completions": ("max_tokens",),
+    "/v1/responses": ("max_output_tokens",),
+    "/v1/messages": ("max_tokens",),
+}
+"""The fields by which each API limits an answer, the usual one first. Servers pass over the others; but
+llama.cpp lets `n_predict` override any of them."""
+
 # The Responses API and Anthropic's messages report without being asked.
 ASKABLE = frozenset({"/v1/chat/completions", "/v1/completions"})
 
+_NO_PLACE: Place = (0, b"null")
 _options = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -47,3 +57,32 @@ def ask_for_usage(path: str, body: Peek, wanted: IncludeUsage) -> Iterator[Splic
 
 def _true(wishes: list[str]) -> str:
     return ",".join(f'"{wish}":true' for wish in wishes)
+
+
+def limit_answer(path: str, body: Peek, tokens: int) -> Iterator[Splice]:
+    """The splices that limit each answer to so many tokens. The path is in LIMITS_OF, the body no `{}`."""
+    own, limited = LIMITS_OF[path], False
+    for name in OUTPUT_LIMITS:
+        offset, raw = body.places.get(name, _NO_PLACE)
+        if raw != b"null":
+            limited = limited or name in own
+            if int(raw) > tokens:
+                yield Splice(offset, len(raw), str(tokens))
+    if limited:
+        return
+    offset, raw = body.places.get(own[0], _NO_PLACE)
+    if offset:  # it is there, and null
+        yield Splice(offset, len(raw), str(tokens))
+    else:
+        yield Splice(body.opening, 0, f'"{own[0]}":{tokens},')
+
+
+def joined(splices: Iterable[Splice]) -> list[Splice]:
+    """In order, with what goes to the same place as one splice."""
+    merged: list[Splice] = []
+    for splice in sorted(splices):
+        if merged and not splice.remove and merged[-1].offset == splice.offset and not merged[-1].remove:
+            merged[-1] = Splice(splice.offset, 0, merged[-1].text + splice.text)
+        else:
+            merged.append(splice)
+    return merged

@@ -40,12 +40,13 @@ GOVERNED = frozenset(
         "max_tokens",
         "max_completion_tokens",
         "max_output_tokens",
+        "n_predict",
         "n",
         "best_of",
     }
     | {"prompt", "input", "messages", "previous_response_id", "usage"}
 )
-OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 _EDITABLE = frozenset({"stream_options", *OUTPUT_LIMITS})
 
 Place = tuple[int, bytes]
@@ -63,6 +64,7 @@ class Peek(Struct, frozen=True, kw_only=True):
     choices: int = 1  # answers produced per prompt: max(n, best_of)
     prompts: int = 1
     size: int = 0  # bytes of the body
+    text: int = 0  # of them, without the members that limit the answer: no input is in those
     opening: int = 0  # where the first member may begin: behind the brace
     places: Mapping[str, Place] = _NOWHERE  # of the members that a gateway may be told to change
 
@@ -117,8 +119,8 @@ def is_json(content_type: str) -> bool:
     return all(value.strip('"') in ("utf-8", "utf8") for value in charset)
 
 
-def _members(body: bytes) -> tuple[dict[str, bytes], Mapping[str, Place]]:
-    """The object's members and some places. Refuses invalid JSON, repeated names, too much of anything."""
+def _members(body: bytes) -> tuple[dict[str, bytes], Mapping[str, Place], int]:
+    """The object's members, see `_laid` for the rest. Refuses invalid JSON and too much of anything."""
     if body.count(b'"') > MOST_QUOTES:
         raise _Fault(Reason.BODY_TOO_LARGE, "The body holds too many fields.")
     try:
@@ -131,27 +133,33 @@ def _members(body: bytes) -> tuple[dict[str, bytes], Mapping[str, Place]]:
     if any(len(name) > LONGEST_NAME for name in fields):
         raise _Fault(Reason.BODY_TOO_LARGE, f"A field's name is longer than {LONGEST_NAME} characters.")
     raws = {name: bytes(raw) for name, raw in fields.items()}
-    return raws, _laid(body, raws)
+    return raws, *_laid(body, raws)
 
 
-def _laid(body: bytes, raws: dict[str, bytes]) -> Mapping[str, Place]:
+def _laid(body: bytes, raws: dict[str, bytes]) -> tuple[Mapping[str, Place], int]:
     """The decoder keeps the last of two equal names: lay its members over the text; nothing may be left.
 
     Members come in order of first appearance, so with a repeat either a value
-    does not match or text remains. Costs one regex match a member.
+    does not match or text remains. Costs one regex match a member. Returns where
+    some of them are, and how many bytes those that limit the answer take.
     """
     pattern, position = _OPENING, 0
     places: dict[str, Place] = {}
+    aside = 0
     for name, raw in raws.items():
         member = pattern.match(body, position)
         if member is None or not body.startswith(raw, member.end()):
             raise _repeated(name)
-        begin = member.end()
+        behind, begin = position, member.end()
         position = begin + len(raw)
         pattern = _NEXT
         if name in GOVERNED:
             if name in _EDITABLE:
                 places[name] = (begin, raw)
+                if name != "stream_options":
+                    aside += position - (
+                        behind or body.index(b"{")
+                    )  # with its comma, or the brace in its place
         elif (folded := name.casefold()) in GOVERNED:
             message = f"Write {folded!r} exactly so: readers disagree about its letter case."
             raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
@@ -161,7 +169,7 @@ def _laid(body: bytes, raws: dict[str, bytes]) -> Mapping[str, Place]:
             )
     if raws and _CLOSING.fullmatch(body, position) is None:
         raise _repeated(None)
-    return places
+    return places, aside
 
 
 def _repeated(name: str | None) -> _Fault:
@@ -171,7 +179,7 @@ def _repeated(name: str | None) -> _Fault:
 
 
 def _governed(body: bytes) -> Peek:
-    raws, places = _members(body)
+    raws, places, aside = _members(body)
     limits = [_whole(raws, name, 1, 2**31 - 1) for name in OUTPUT_LIMITS]
     asked = [limit for limit in limits if limit is not None]
     if raws.get("stream_options", b"null")[:1] not in b"{n":
@@ -184,6 +192,7 @@ def _governed(body: bytes) -> Peek:
         choices=max(n or 1, best_of or 1),
         prompts=max(_count(raws, "prompt"), _count(raws, "input") if "messages" not in raws else 1),
         size=len(body),
+        text=len(body) - aside,
         opening=body.index(b"{") + 1,
         places=places,
     )

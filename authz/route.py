@@ -9,6 +9,8 @@ from authz.authenticate.combine import Combined
 from authz.authorize import Rule
 from authz.canonical import Target
 from authz.edit_request import IncludeUsage
+from authz.limit.admission import Admission
+from authz.limit.caps import Caps
 from authz.limit.plan import Planner
 from authz.request import Request
 
@@ -127,7 +129,7 @@ class Route(Struct, frozen=True, kw_only=True):
     authenticate: Combined
     authorize: tuple[Rule, ...]
     planners: tuple[Planner, ...]
-    needs_model: bool  # a rule or a limit looks at the model
+    needs_model: bool  # a rule or a limit looks at the model, or at what the body asks for
     reads_body: bool  # an API family's route: the body must be valid JSON
     challenge: str  # WWW-Authenticate of its 401
     authenticators: frozenset[str] = frozenset()  # their names
@@ -135,6 +137,8 @@ class Route(Struct, frozen=True, kw_only=True):
     credential_params: frozenset[str] = frozenset()
     credential_cookies: frozenset[str] = frozenset()
     include_usage: IncludeUsage = True
+    admission: Admission | None = None  # None: the model's
+    caps: Caps | None = None
 
 
 def find(routes: Sequence[Route], target: Target, request: Request) -> tuple[Route, Mapping[str, str]] | None:

@@ -1,10 +1,15 @@
 """Everything that configuration decides, compiled and frozen. A reload swaps it whole."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from authz.catalog import Catalog
+from authz.limit.admission import Reckoning
 from authz.route import Route
 from authz.upstream import Backend
+
+NO_RECKONINGS: Mapping[str, Reckoning] = {}
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -13,5 +18,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     digest: str  # of the file it came from; /readyz shows it
     routes: tuple[Route, ...]
     catalog: Catalog
+    reckonings: Mapping[str, Reckoning] = (
+        NO_RECKONINGS  # of the models that are reckoned in a way of their own
+    )
     backends: tuple[Backend, ...] = ()
     rate_headers: bool = True

@@ -18,8 +18,11 @@ from authz.config.load import Loaded
 from authz.config.model import Config
 from authz.config.models import BackendEntry, ModelEntry
 from authz.config.routes import AuthorizeEntry, RouteEntry
+from authz.limit.admission import Reckoning
+from authz.limit.caps import Caps
 from authz.limit.plan import Planner
 from authz.limit.policy import Override, Policy, When
+from authz.limit.tokenizer import read_tokenizer
 from authz.route import Match, PathPattern, Route
 from authz.rules import Rules
 from authz.store.protocols import Clock, Directory
@@ -136,6 +139,11 @@ def build_rules(loaded: Loaded, authenticators: Authenticators, directory: Direc
         catalog=Catalog({name: model_of(name, entry) for name, entry in config.models.items()}, directory),
         backends=tuple(_backend(name, entry) for name, entry in config.backends.items()),
         rate_headers=config.rate_headers == "always",
+        reckonings={
+            name: Reckoning(entry.admission, read_tokenizer(entry.tokenizer) if entry.tokenizer else None)
+            for name, entry in config.models.items()
+            if entry.admission is not None or entry.tokenizer is not None
+        },
     )
 
 
@@ -226,11 +234,23 @@ def _route(entry: RouteEntry, authenticators: Authenticators, policies: Mapping[
         authenticate=combined,
         authorize=rules,
         planners=tuple(Planner(policy) for policy in limits),
-        needs_model=any(rule.needs_model for rule in rules) or any(policy.needs_model for policy in limits),
+        needs_model=any(rule.needs_model for rule in rules)
+        or any(policy.needs_model for policy in limits)
+        or entry.caps is not None,
         reads_body=match.api is not None,
         challenge=challenge(combined),
         authenticators=frozenset(names),
         remove=tuple(dict.fromkeys([*CREDENTIAL_HEADERS, *headers, *sorted(authenticators.asserted)])),
         credential_params=frozenset(slot.name for slot in slots if slot.kind == "query"),
         credential_cookies=frozenset(slot.name for slot in slots if slot.kind == "cookie"),
+        include_usage=entry.include_usage,
+        admission=entry.admission,
+        caps=caps_of(entry),
     )
+
+
+def caps_of(entry: RouteEntry) -> Caps | None:
+    caps = entry.caps
+    if caps is None:
+        return None
+    return Caps(characters=caps.characters, tokens=caps.tokens, inputs=caps.inputs)

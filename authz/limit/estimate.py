@@ -7,7 +7,9 @@ import msgspec
 from msgspec import Struct
 
 from authz.canonical import Target
-from authz.peek import Peek
+from authz.edit_request import LIMITS_OF
+from authz.limit.pairs import is_pairs, pairs_of
+from authz.peek import OUTPUT_LIMITS, Peek, Place
 from authz.quota import Unit
 from authz.request import BodyState, Request
 from authz.store.records import Model, Price
@@ -15,8 +17,16 @@ from authz.store.records import Model, Price
 TEMPLATE_OVERHEAD = 64  # tokens a chat template may add around the messages
 UNSTATED_OUTPUT = 16_384  # tokens of an answer that nothing bounds: what the ledger reckons with
 MILLION = 10**6
-_WITHOUT_OUTPUT = frozenset({"/v1/embeddings"})
-_FREE = Price()
+FREE = Price()
+
+CountInput = Callable[[bytes], int | None]
+"""Tokens of a JSON body's input; None where it is not counted."""
+
+_WITHOUT_OUTPUT = frozenset(
+    {"/v1/embeddings", "/v1/moderations", "/v1/messages/count_tokens", "/tokenize", "/detokenize"}
+    | {"/classify", "/pooling", "/v1/classify", "/v1/pooling"}
+)
+_NO_PLACE: Place = (0, b"null")
 _text = msgspec.json.Decoder(str)
 
 
@@ -28,15 +38,38 @@ class Bound(Struct, frozen=True, kw_only=True):
     """
 
     input: int = 0  # tokens
-    output: int = 0  # tokens of all answers together
-    cost: int = 0  # 1e-9 of the currency
     answer: int = 0  # tokens of one answer; 0: there is none
     answers: int = 1
+    inputs: int = 1  # prompts, texts to embed, documents to rank
+    price: Price = FREE
     sure: bool = True
+    sure_input: bool = True
+
+    @property
+    def output(self) -> int:
+        """Tokens of all answers together."""
+        return self.answer * self.answers
+
+    @property
+    def cost(self) -> int:
+        """In 1e-9 of the currency, rounded up."""
+        return -(-(self.input * self.price.input + self.output * self.price.output) // MILLION)
 
     def of(self, unit: Unit) -> int:
         """In the unit."""
         return _OF[unit](self)
+
+    def with_answer(self, tokens: int) -> "Bound":
+        """The bound if an answer has at most so many tokens."""
+        return Bound(
+            input=self.input,
+            answer=tokens,
+            answers=self.answers,
+            inputs=self.inputs,
+            price=self.price,
+            sure=self.sure_input,
+            sure_input=self.sure_input,
+        )
 
 
 _OF: Mapping[Unit, Callable[[Bound], int]] = {
@@ -51,35 +84,54 @@ _OF: Mapping[Unit, Callable[[Bound], int]] = {
 _NOTHING = Bound()
 
 
-def bound_of(request: Request, target: Target, peek: Peek, name: str | None, model: Model | None) -> Bound:
+def bound_of(
+    request: Request,
+    target: Target,
+    peek: Peek,
+    name: str | None,
+    model: Model | None,
+    count: CountInput | None = None,
+) -> Bound:
     """The bound of a request for the model of that name. A token is at least one byte of UTF-8."""
-    if name is None and request.body_state is BodyState.NONE:
+    has_body = request.body_state is not BodyState.NONE
+    if name is None and not has_body:
         return _NOTHING  # the list of models, a health check
-    context = model.context if model is not None else None
-    elsewhere = request.body_state is not BodyState.NONE and (
-        not peek.size or reads_elsewhere(request.body)  # what was not looked at may hold anything
-    )
-    read = len(request.body) + TEMPLATE_OVERHEAD * peek.prompts
+    path, body, context = target.path, request.body, model.context if model is not None else None
+    inputs, repeated = pairs_of(body) if is_pairs(path) and peek.size else (peek.prompts, 0)
+    read = (peek.text if peek.size else len(body)) + repeated + TEMPLATE_OVERHEAD * inputs
+    if count is not None and peek.size and not repeated:
+        counted = count(body)
+        if counted is not None:
+            read = min(read, counted + TEMPLATE_OVERHEAD * inputs)
+    # What was not looked at may hold anything.
+    elsewhere = has_body and (not peek.size or reads_elsewhere(body))
     if elsewhere and context is not None:
-        read = max(read, context * peek.prompts)
-    answers, limit, sure = peek.choices * peek.prompts, 0, context is not None or not elsewhere
-    if target.path not in _WITHOUT_OUTPUT:
-        limit = peek.max_output or (model.max_output if model is not None else None) or context or 0
-        if not limit:
-            limit, sure = UNSTATED_OUTPUT, False
+        read = max(read, context * inputs)
+    sure_input = context is not None or not elsewhere
+    sure, answer = sure_input, 0
+    if path not in _WITHOUT_OUTPUT and not is_pairs(path):
+        places = peek.places
+        answer = max((_tokens(places, name) for name in LIMITS_OF.get(path, OUTPUT_LIMITS)), default=0)
+        answer = answer or (model.max_output if model is not None else None) or context or 0
+        if not answer:
+            answer, sure = UNSTATED_OUTPUT, False
+        if "n_predict" in places:  # obeyed by llama.cpp alone: it may raise the bound, not lower it
+            answer = max(answer, _tokens(places, "n_predict"))
     return Bound(
         input=read,
-        output=limit * answers,
-        cost=cost_of(read, limit * answers, model.price if model is not None else _FREE),
-        answer=limit,
-        answers=answers,
+        answer=answer,
+        answers=peek.choices * peek.prompts,
+        inputs=inputs,
+        price=model.price if model is not None else FREE,
         sure=sure,
+        sure_input=sure_input,
     )
 
 
-def cost_of(read: int, written: int, price: Price) -> int:
-    """What so many tokens cost at most, in 1e-9 of the currency, rounded up."""
-    return -(-(read * price.input + written * price.output) // MILLION)
+def _tokens(places: Mapping[str, Place], name: str) -> int:
+    """What a field asks for; 0: nothing."""
+    raw = places.get(name, _NO_PLACE)[1]
+    return int(raw) if raw != b"null" else 0
 
 
 # What a model reads from elsewhere. Inside a text the quotes would be escaped: only names and values match.

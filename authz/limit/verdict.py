@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from authz.decision import LimitState
+from authz.limit.estimate import Bound
 from authz.limit.plan import Planned
+from authz.limit.room import longest_answer
 from authz.quota import NANO, Unit
 from authz.reason import Reason
 from authz.refusal import Refusal
@@ -13,8 +15,13 @@ PATIENCE_MS = 120_000  # no client waits longer: the OpenAI SDK gives up on a Re
 LEASE_RETRY_MS = 1_000  # when a running request ends is unknown: a first try after this
 
 
-def verdict(planned: Sequence[Planned], outcome: Exhausted, request_id: str) -> tuple[Refusal, int | None]:
-    """The refusal, and after how many milliseconds another try makes sense (None: it does not)."""
+def verdict(
+    planned: Sequence[Planned], outcome: Exhausted, request_id: str, bound: Bound, field: str
+) -> tuple[Refusal, int | None]:
+    """The refusal, and after how many milliseconds another try makes sense (None: it does not).
+
+    `field` is what the request's API calls the limit of an answer.
+    """
     worst = _worst(planned, outcome)
     each, level = planned[worst], outcome.levels[worst]
     if each.hold.kind is Kind.CONCURRENCY:
@@ -25,7 +32,7 @@ def verdict(planned: Sequence[Planned], outcome: Exhausted, request_id: str) -> 
         retry = LEASE_RETRY_MS if each.hold.quota else None
         reason = Reason.CONCURRENCY_LIMITED if each.hold.quota else Reason.QUOTA_EXHAUSTED
         return Refusal(reason, f"{held} (request {request_id})."), retry
-    text = _text(each, level, request_id)
+    text = _text(each, level, request_id) + _advice(planned, outcome, bound, field)
     settled_is_in_the_way = each.hold.amount > level.remaining + level.held
     hopeless = outcome.wait_ms < 0 or outcome.wait_ms > PATIENCE_MS or each.hold.kind is Kind.CALENDAR
     if outcome.wait_ms < 0 or (hopeless and settled_is_in_the_way):
@@ -64,6 +71,17 @@ def _text(each: Planned, level: Level, request_id: str) -> str:
         f"The limit {each.policy.name!r} of {_whom(each)} is used up: {figures} per {quota.window}, "
         f"reset in {_span(level.reset_ms)} (request {request_id})."
     )
+
+
+def _advice(planned: Sequence[Planned], outcome: Exhausted, bound: Bound, field: str) -> str:
+    """What would fit, where asking for a shorter answer can help."""
+    ever = outcome.wait_ms < 0
+    longest = longest_answer(planned, outcome, bound, ever=ever)
+    if longest is None:
+        return ""
+    if longest:
+        return f" With `{field}` at most {longest} it {'could fit' if ever else 'would fit now'}."
+    return f" No `{field}` is small enough{'' if ever else ' now'}: the input alone takes too much."
 
 
 def describe(limits: Sequence[LimitState]) -> str:

@@ -234,6 +234,8 @@ def _describe(response: external_auth_pb2.CheckResponse, decision: Decision) -> 
         fields["reservation"].string_value = decision.reservation
         if decision.edit is not None:
             fields["edit"].string_value = decision.edit
+        if decision.may_overrun:
+            fields["may_overrun"].bool_value = True
 
 
 def _allowed(read: Read, allow: Allow) -> bytes:

@@ -40,6 +40,7 @@ def test_reads_what_it_governs() -> None:
         max_output=7,
         choices=2,
         size=len(body),
+        text=len('{"model": "llama3", "stream": true, "n": 2, "messages": []}'),
         opening=1,
         places={"max_tokens": (50, b"5"), "max_completion_tokens": (78, b"7")},
     )
