@@ -3,7 +3,7 @@
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_authz_filter
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -100,7 +100,8 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         "replies": REPLIES,
         "unavailable": UNAVAILABLE.body,
         "own_headers": [name.lower() for name in CLIENT_HEADERS],
-        "per_try_ms": per_try_ms(settings),
+        "check_try_ms": per_try_ms(settings, settings.authz_grpc),
+        "list_try_ms": per_try_ms(settings, settings.authz_http),
         "socket": socket,
         "admin": admin(settings.admin),
         "discovery": discovery,
@@ -127,9 +128,9 @@ def _authority(address: Address, usual: int) -> str:
     return str(address).removesuffix(f":{usual}") if address.port == usual else str(address)
 
 
-def per_try_ms(settings: RenderSettings) -> int:
+def per_try_ms(settings: RenderSettings, asked: Sized) -> int:
     """Time for one try: all there is, unless another authz could be asked in the rest of it."""
-    share = 1.0 if len(settings.authz_grpc) == 1 else 0.6
+    share = 1.0 if len(asked) == 1 else 0.6
     return max(1, round(settings.auth_timeout * 1000 * share))
 
 

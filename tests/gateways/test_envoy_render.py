@@ -1,7 +1,11 @@
 """`authz render envoy`: the committed file is its output, and Envoy takes whatever it writes."""
 
 import subprocess
+import time
 import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,11 @@ from authz.gateway.settings import Address, RenderSettings, Tls, TokenSource, Un
 from tests.gateways.forward_auth_contract import with_model
 from tests.gateways.rendered_contract import RenderedContract, Run
 from tests.support.certificates import CLIENT_URI, Certificates
-from tests.support.gateway import REPOSITORY, Around
+from tests.support.gateway import REPOSITORY, Around, Swap
 from tests.support.model import DemoModel
 from tests.support.processes import executable
 from tests.support.raw_http import exchange, request_bytes
-from tests.support.rendered import Change
+from tests.support.rendered import Change, Rendered
 from tests.support.rendered_envoy import RenderedEnvoy
 from tests.support.stub_authz import Allowing, StubAuthz
 
@@ -113,6 +117,46 @@ def test_an_unknown_part_is_named() -> None:
         render("envoy", RenderSettings(token=None), "secret")
 
 
+class NothingLeftOut(RenderedEnvoy):
+    """Envoy that goes on to ask an authz that fails."""
+
+    name = "rendered-envoy-nothing-left-out"
+
+    def put(self, name: str, text: str, swaps: Sequence[Swap] = ()) -> str:
+        never = (
+            ("enforcing_consecutive_gateway_failure: 100", "enforcing_consecutive_gateway_failure: 0"),
+            (
+                "consecutive_5xx: 3",
+                "enforcing_consecutive_5xx: 0",
+            ),
+        )
+        return super().put(name, text, [*swaps, *(Swap(find, replace) for find, replace in never)])
+
+
+def with_another(other: StubAuthz) -> Change:
+    """Two authz over gRPC."""
+    second = Address("127.0.0.1", other.grpc_port)
+    return lambda settings: replace(settings, authz_grpc=(*settings.authz_grpc, second))
+
+
+def ask(gateway: Rendered, certificates: Certificates) -> int:
+    """The status of one request that authz decides."""
+    data = request_bytes("POST", "/echo", None, b"{}")
+    return exchange(gateway.around.https, data, tls=certificates.trust()).status
+
+
+def ids(stub: StubAuthz) -> set[str | None]:
+    """Envoy's ids of the requests that it was asked about."""
+    return {asked.header("x-request-id") for asked in stub.asked}
+
+
+def statistics(gateway: Rendered) -> str:
+    admin = gateway.settings().admin
+    assert isinstance(admin, Address)
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin.port}/stats", timeout=10) as response:
+        return str(response.read(), "utf-8")
+
+
 class TestRenderedEnvoy(RenderedContract):
     rendered = RenderedEnvoy
 
@@ -153,24 +197,89 @@ class TestRenderedEnvoy(RenderedContract):
         self, run: Run, authz: StubAuthz, model: DemoModel, certificates: Certificates
     ) -> None:
         with StubAuthz() as other:
-            second = Address("127.0.0.1", other.grpc_port)
-            gateway = run(lambda settings: replace(settings, authz_grpc=(*settings.authz_grpc, second)))
+            gateway = run(with_another(other))
             for count in range(40):
                 if count == 10:
                     other.stop()
-                data = request_bytes("POST", "/echo", None, b"{}")
-                assert exchange(gateway.around.https, data, tls=certificates.trust()).status == 200
+                assert ask(gateway, certificates) == 200
             assert other.asked
-            assert len(authz.asked) + len(other.asked) == 40
+            assert len(ids(authz) | ids(other)) == 40
 
     def test_two_authz_one_does_not_answer(
         self, run: Run, authz: StubAuthz, model: DemoModel, certificates: Certificates
     ) -> None:
-        with StubAuthz(answer=Allowing(delay=4)) as other:
-            second = Address("127.0.0.1", other.grpc_port)
-            gateway = run(lambda settings: replace(settings, authz_grpc=(*settings.authz_grpc, second)))
+        with StubAuthz(answer=Allowing(delay=60)) as other:
+            gateway = run(with_another(other))
             while not other.asked:
-                data = request_bytes("POST", "/echo", None, b"{}")
+                assert ask(gateway, certificates) == 200
+            assert ids(other) <= ids(authz)  # the same request, so that it is charged once
+
+    def test_two_authz_one_fails_all_the_time(
+        self, around: Around, authz: StubAuthz, model: DemoModel, certificates: Certificates
+    ) -> None:
+        """The retry alone has to save each request. The log's stream ends up at the other, which looks busier."""
+        with StubAuthz(broken=True) as other, NothingLeftOut(around, with_another(other)) as gateway:
+            for _ in range(60):
+                assert ask(gateway, certificates) == 200
+            assert len(other.asked) > 10
+            assert ids(other) <= ids(authz)
+
+    def test_two_authz_one_dies_with_many_requests(
+        self, run: Run, authz: StubAuthz, model: DemoModel, certificates: Certificates
+    ) -> None:
+        """All that it drops is asked again, however much it is at once."""
+        with StubAuthz(answer=Allowing(delay=60)) as other:
+            # Long enough that no try ends before the other is dead.
+            gateway = run(lambda settings: replace(with_another(other)(settings), auth_timeout=60))
+            deadline = time.monotonic() + 30
+
+            def until_many_wait(_: int) -> set[int]:
+                seen = set()
+                while len(other.asked) < 8 and time.monotonic() < deadline:
+                    seen.add(ask(gateway, certificates))
+                return seen
+
+            with ThreadPoolExecutor(12) as pool:  # fewer than the stub has threads: it answers health checks
+                answers = pool.map(until_many_wait, range(12))
+                while len(other.asked) < 8:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                other.stop()
+            assert set().union(*answers) == {200}
+            assert ids(other) <= ids(authz)
+
+    def test_two_authz_both_look_unwell(
+        self, run: Run, authz: StubAuthz, model: DemoModel, certificates: Certificates
+    ) -> None:
+        """They are asked all the same: what they answer counts, and on a starved machine all may look like it."""
+        with StubAuthz() as one, StubAuthz() as other:
+            gateway = run(
+                lambda settings: replace(
+                    settings, authz_grpc=tuple(Address("127.0.0.1", each.grpc_port) for each in (one, other))
+                )
+            )
+            assert ask(gateway, certificates) == 200
+            one.look_unwell()
+            other.look_unwell()
+            assert gateway.process is not None
+            gateway.process.wait_until(lambda: "cluster.authz.membership_healthy: 0" in statistics(gateway))
+            for _ in range(4):
+                assert ask(gateway, certificates) == 200
+
+    def test_two_authz_one_lists_no_models(
+        self, run: Run, authz: StubAuthz, model: DemoModel, certificates: Certificates
+    ) -> None:
+        with StubAuthz(answer=Allowing(delay=60)) as other:
+            gateway = run(
+                lambda settings: replace(
+                    settings, authz_http=(*settings.authz_http, Address("127.0.0.1", other.http_port))
+                )
+            )
+            data = request_bytes("GET", "/v1/models")
+            while not other.asked:  # hangs
+                assert exchange(gateway.around.https, data, tls=certificates.trust()).status == 200
+            other.stop()  # is dead
+            for _ in range(4):
                 assert exchange(gateway.around.https, data, tls=certificates.trust()).status == 200
 
     def test_a_named_gateway_serves_no_other_host(

@@ -120,9 +120,12 @@ class StubAuthz:
     usage_status: int = 200  # what POST /v1/usage is answered with
     access_log: list[Any] = field(default_factory=list)  # HTTPAccessLogEntry
     access_log_tokens: list[str | None] = field(default_factory=list)
+    broken: bool = False  # every call over gRPC ends with UNAVAILABLE, except health checks
     _http: uvicorn.Server | None = None
     _thread: threading.Thread | None = None
     _grpc: grpc.Server | None = None
+    _health: Any = None
+    _stopped: threading.Event = field(default_factory=threading.Event)
 
     def reset(self) -> None:
         """Forget what was asked; allow everything."""
@@ -146,8 +149,13 @@ class StubAuthz:
         assert self.asked, "authz was not asked"
         return self.asked[-1]
 
+    def look_unwell(self) -> None:
+        """Health checks over gRPC say so from now on; everything else is answered as before."""
+        self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+
     def start(self) -> None:
         """Both ports answer when this returns. After `stop`, on the same ports again."""
+        self._stopped.clear()
         config = uvicorn.Config(
             self._app,
             host="127.0.0.1",
@@ -167,12 +175,12 @@ class StubAuthz:
         self._thread.start()
         self._grpc = grpc.server(
             ThreadPoolExecutor(16),
-            handlers=(self._handlers(),),
+            handlers=[self._handlers()],
             options=(("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 << 20)),
         )
-        servicer = health.HealthServicer()
-        servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, self._grpc)
+        self._health = health.HealthServicer()
+        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         assert self._grpc.add_insecure_port(f"127.0.0.1:{self.grpc_port}") == self.grpc_port
         self._grpc.start()
         deadline = time.monotonic() + 10
@@ -190,6 +198,7 @@ class StubAuthz:
         if self._grpc is not None:
             self._grpc.stop(0.2).wait()
             self._grpc = None
+        self._stopped.set()  # only now, or what waits for its answer would have it
 
     def __enter__(self) -> "StubAuthz":
         self.start()
@@ -276,12 +285,16 @@ class StubAuthz:
                     check=request,
                 )
             )
+            if self.broken:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "broken")
             answer = self.answer
             if answer.delay:
-                time.sleep(answer.delay)
+                self._stopped.wait(answer.delay)
             return _check_response(answer)
 
         def log(messages: Any, context: Any) -> Any:
+            if self.broken:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "broken")
             token = _token(context)
             for message in messages:
                 for entry in message.http_logs.log_entry:
