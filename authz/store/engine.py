@@ -61,6 +61,7 @@ class Engine:
         self.reservations = Reservations(self._expire, most_open=most_open)
         self._closed: deque[Closed] = deque()
         self._serial = 0
+        self._newest = 0  # the latest moment that a recovered reservation was made
         self.expired = 0  # reservations that nobody told the end of
 
     def reserve(
@@ -161,6 +162,7 @@ class Engine:
                 if known.phase is Phase.OPEN:
                     self._expire(op.reservation, known)
                 self.reservations.forget(op.reservation)
+            self._newest = max(self._newest, op.now)
             staged = stage(
                 self.tables, [msgspec.structs.replace(hold, shadow=True) for hold in op.holds], op.now
             )
@@ -276,10 +278,15 @@ class Engine:
         """Begin with what a snapshot holds."""
         self.tables.counters.update(counters)
         for name, reservation in reservations.items():
+            self._newest = max(self._newest, reservation.created)
             self.reservations.add(name, reservation)
             if reservation.phase is Phase.OPEN:
                 self.tables.take(name, reservation)
         self.reservations.take_changes()
+
+    def recovered(self) -> None:
+        """All is restored and applied. A slot that was over when another was taken stays given up."""
+        self.tables.give_up_slots(self._newest)
 
     def standings(self, prefix: str) -> Mapping[str, bytes]:
         """Counters by key, for `authz.store.levels.level_of`. Any thread may ask."""

@@ -128,6 +128,12 @@ class Tables:
             if label is None and hold.amount
         ]
 
+    def give_up_slots(self, now: int) -> None:
+        """Those that are over at `now`: another may have taken them."""
+        for key, leases in list(self.leases.items()):
+            if not leases.count(now):
+                del self.leases[key]
+
     # -- keeping house -----------------------------------------------------------------------------
 
     def take_changes(self) -> dict[str, State]:

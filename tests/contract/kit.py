@@ -5,10 +5,14 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from authz.calendar import calendar_bounds
 from authz.quota import Unit
 from authz.store.embedded import EmbeddedStore
 from authz.store.protocols import Hold, Kind, Outcome
+from authz.store.records import Facts, Note
+from authz.usage import Usage
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 NOON = 1_700_006_400_000  # 2023-11-15 00:00 UTC, a whole minute, hour and day
@@ -70,6 +74,23 @@ def calendar(
 
 def slot(quota: int, *, key: str = "slots", **more: Any) -> Hold:
     return Hold(key, Kind.CONCURRENCY, Unit.CONCURRENCY, quota, 1, **more)
+
+
+HELD = Usage(input=100, output=300)
+
+
+def facts(request_id: str = "req", **more: Any) -> bytes:
+    """Of a request that holds 400 tokens."""
+    known: dict[str, Any] = {"user": "alice", "model": "llama3", "hold": HELD, "hold_cost": 4_000} | more
+    return msgspec.msgpack.encode(Facts(request_id=request_id, **known))
+
+
+def note(input: int = 0, output: int = 0, **more: Any) -> bytes:
+    return msgspec.msgpack.encode(Note(usage=Usage(input=input, output=output), **more))
+
+
+def tokens(amount: int) -> dict[Unit, int]:
+    return {Unit.TOKENS: amount}
 
 
 async def settle(store: EmbeddedStore, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> Outcome:

@@ -129,6 +129,7 @@ def _recover(path: Path, writer: Database, engine: Engine) -> Journal:
             for payload in journal.recover():
                 engine.apply(ops.decode(payload))
                 count += 1
+        engine.recovered()
         newest = journal.newest
         commit(writer, Batch(newest, engine.take_changes(), {}, ()))
         journal.begin(newest)
