@@ -1,8 +1,10 @@
-"""`python -m bench`: the decision alone, then whole lanes beside null servers."""
+"""`python -m bench`: the decision and the settlement alone, then whole lanes beside null servers."""
 
-from bench import decide, lanes
+from bench import decide, lanes, settle
 
 if __name__ == "__main__":
     decide.main()
+    print()
+    settle.main()
     print()
     lanes.main()
