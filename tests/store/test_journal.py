@@ -13,6 +13,7 @@ from authz.store.journal import Journal
 from authz.store.open import open_store
 from authz.store.protocols import Outcome, Reserved, StoreUnavailable
 from tests.contract.kit import Clock, fixed, gcra, settle, settled, slot
+from tests.store.crashing import crash
 
 IDENTITY = b"identity"
 PAYLOADS = [f"change number {n}".encode() for n in range(10)]
@@ -115,11 +116,6 @@ def test_a_full_disk_is_met_before_the_mapping_is(tmp_path: Path, monkeypatch: p
     opened.append(b"small too")
     opened.close(clean=False)
     assert reread(tmp_path / "x") == [b"small", b"small too"]
-
-
-def crash(store: EmbeddedStore) -> None:
-    """Let go of the files as the end of the process would: nothing more is written."""
-    store._on_close(False)
 
 
 async def left(store: EmbeddedStore, key: str = "f") -> int:
