@@ -48,7 +48,7 @@ def ask_for_usage(path: str, body: Peek, wanted: IncludeUsage) -> Iterator[Splic
     options = _options.decode(raw)
     if "include_usage" in options:
         wishes.remove("include_usage")
-        if options["include_usage"] != b"true":
+        if bytes(options["include_usage"]) != b"true":
             return
     missing = [wish for wish in wishes if wish not in options]
     if missing:

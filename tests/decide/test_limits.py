@@ -208,7 +208,11 @@ def test_attack_107_a_stepping_clock_gives_no_free_window(hours: int) -> None:
     [
         ("/v1/chat/completions", b'{"model": "llama3", "max_tokens": 100}', 38 - 19 + 64 + 100),
         ("/v1/chat/completions", b'{"model": "llama3", "max_tokens": 100, "n": 3}', 46 - 19 + 64 + 300),
-        ("/v1/completions", b'{"model": "llama3", "max_tokens": 9, "prompt": ["a", "b"]}', 58 - 17 + 128 + 18),
+        (
+            "/v1/completions",
+            b'{"model": "llama3", "max_tokens": 9, "prompt": ["a", "b"]}',
+            58 - 17 + 128 + 18,
+        ),
         ("/v1/embeddings", b'{"model": "llama3", "input": "a"}', 33 + 64),
         ("/v1/responses", b'{"model": "llama3", "max_output_tokens": 5, "input": "a"}', 57 - 24 + 64 + 5),
     ],
@@ -270,7 +274,9 @@ def test_a_text_about_images_is_text() -> None:
     body = b'{"model": "llama3", "max_tokens": 10, "messages": [{"role": "user", "content": "an \\"image_url\\""}]}'
     decision = lab.decide(lab.request(key=lab.key(), body=body))
     assert isinstance(decision, Allow)
-    assert [state.limit.needed for state in decision.limits] == [len(body) - len(', "max_tokens": 10') + 64 + 10]
+    assert [state.limit.needed for state in decision.limits] == [
+        len(body) - len(', "max_tokens": 10') + 64 + 10
+    ]
 
 
 def tokens_lab(model: str = "{}") -> Lab:
