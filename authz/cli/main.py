@@ -42,6 +42,7 @@ for _name, _group, _help in (
     ("limits", _PEOPLE, "Limits: what is left, overrides and grants."),
     ("check", _SEEING, "Explain what would be decided for a request. Charges nothing."),
     ("decisions", _SEEING, "Refused requests and why."),
+    ("usage", _SEEING, "Who used how much: requests, tokens, cost."),
     ("ledger", _SEEING, "Tell the ledger again what it lacks, from Envoy's journal."),
     ("config", _CONFIG, "Validate a config file; print its JSON Schema."),
     ("render", _CONFIG, "Write the config of Envoy, Traefik, nginx or Caddy."),

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -104,7 +105,9 @@ def spell(value: Value) -> str:
             return "yes" if value else "no"
         case str():
             return printable(value) or NOTHING
-        case int() | float():
+        case float():
+            return f"{Decimal(repr(value)):f}"  # the shortest that is exact, and never 1e-05
+        case int():
             return str(value)
         case Mapping():
             parts = [f"{printable(key)}={spell(inner)}" for key, inner in value.items() if inner]

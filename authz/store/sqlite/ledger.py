@@ -59,7 +59,9 @@ def save(connection: Connection, entries: Sequence[Entry]) -> None:
             connection.execute(_REMOVE, (entry.reservation, entry.at))
             connection.execute(_INSERT, (entry.reservation, *row))
         _count(changes, days, row[1:-1], 1)
-    connection.executemany(_ADD, [(*key, *sums) for key, sums in changes.items() if any(sums)])
+    connection.executemany(
+        _ADD, [(*key, *(min(each, MOST) for each in sums)) for key, sums in changes.items() if any(sums)]
+    )
     connection.executemany(_DROP, [key for key, sums in changes.items() if sums[-1] < 0])
 
 
