@@ -22,13 +22,14 @@ from authz.ledger.naming import name_of
 from authz.ledger.settle import Settler
 from authz.limit.policy import Policy
 from authz.limit.tokenizer import read_tokenizer
-from authz.request import MAX_BODY
+from authz.request import MAX_BODY, Gateway
 from authz.ruleset import Authenticators, NotInThisVersion, build_rules
 from authz.service import Service
 from authz.store.open import open_store, wall_clock
 from authz.telemetry.logging import configure_logging
 from authz.telemetry.metrics import CONTENT_TYPE, Metrics
 from authz.transport.access_log import AccessLog
+from authz.transport.caddy_log import PATIENCE, CaddyLog, LoggingGateway
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.gateways import GatewayEntry, GatewayRegistry
 from authz.transport.health import Health
@@ -93,6 +94,7 @@ class App:
         self._http = HttpTransport(desk, gateways, self.health, max_body=largest, reject=settlements.rejected)
         self._check = ExtAuthz(desk, gateways, max_body=largest)
         self._log = AccessLog(service, gateways, reject=settlements.rejected)
+        self._caddy_log = CaddyLog(service, _logging(loaded.config), settlements.rejected)
         self._admin = AdminApp(_access(loaded.config), self.health, self.metrics.render, CONTENT_TYPE)
         self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
         self._retiring: set[asyncio.Task[None]] = set()
@@ -114,6 +116,7 @@ class App:
         self._servers.append(await start_http(self._http, str(config.decisions.http)))
         self._servers.append(await start_http(self._admin, str(config.admin.listen)))
         self._grpc = await start_grpc(self._check, self._log, str(config.decisions.grpc))
+        await self._caddy_log.start()
         await self._watcher.start()
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not walk it again
@@ -134,7 +137,7 @@ class App:
         self.health.drain()
         await self._watcher.stop()
         grpc = [self._grpc.stop()] if self._grpc is not None else []
-        await asyncio.gather(*(server.stop() for server in self._servers), *grpc)
+        await asyncio.gather(*(server.stop() for server in self._servers), *grpc, self._caddy_log.stop())
         await self._authenticators.close()
         await self._store.close()
         log.info("stopped")
@@ -158,6 +161,7 @@ class App:
         retired, self._authenticators = self._authenticators, authenticators
         gateways = _gateways(changed.config)
         self._http.gateways = self._check.gateways = self._log.gateways = gateways
+        self._caddy_log.gateways = _logging(changed.config)
         self._admin.access = _access(changed.config)
         self._decider.rules = rules
         self._loaded = changed
@@ -181,8 +185,23 @@ def _gateways(config: Config) -> GatewayRegistry:
             networks=tuple(entry.from_ or ()),
             request_id_is_ours=entry.request_id == "gateway",
             stream_timeout_ms=entry.stream_timeout,
+            log=entry.log is not None,
         )
         for name, entry in config.gateways.items()
+    )
+
+
+def _logging(config: Config) -> tuple[LoggingGateway, ...]:
+    """The gateways that report by their log."""
+    return tuple(
+        LoggingGateway(
+            Gateway(name=name, kind=entry.kind, proven=True, stream_timeout_ms=entry.stream_timeout),
+            key=entry.token.digest,
+            listen=str(entry.log),
+            waits=PATIENCE if entry.usage == "backend" else 0.0,
+        )
+        for name, entry in config.gateways.items()
+        if entry.log is not None and entry.token is not None
     )
 
 
@@ -213,6 +232,8 @@ def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
         changed.append("store")
     if _largest_body(old.config) != _largest_body(new.config):
         changed.append("gateways.*.max_body")
+    if {each.listen for each in _logging(old.config)} != {each.listen for each in _logging(new.config)}:
+        changed.append("gateways.*.log")
     return changed
 
 

@@ -79,6 +79,12 @@ class GatewayEntry(Section):
     lease: Milliseconds = LEASE_MS
     """With `envoy` and `traefik`: a response of which nothing is heard for so long counts as ended."""
 
+    log: ListenAddress | None = None
+    """With `caddy`: where authz takes its log, by which responses are settled. Needs `token`."""
+
+    usage: Literal["log", "backend"] = "log"
+    """With `log`: `backend` where the model server tells what a response used; log lines then wait for it."""
+
     @field_validator("lease")
     @classmethod
     def _long_enough(cls, lease: int) -> int:
@@ -91,6 +97,13 @@ class GatewayEntry(Section):
         if "lease" in data and data.get("kind") in (GatewayKind.NGINX.value, GatewayKind.CADDY.value):
             message = f"{data['kind']} does not tell that a response still runs; leave `lease` out"
             yield Wrong(message, at=("lease",), on_key=True)
+        if "log" in data and data.get("kind") != GatewayKind.CADDY.value:
+            message = "only caddy reports by its log; leave `log` out"
+            yield Wrong(message, at=("log",), on_key=True)
+        elif "log" in data and "token" not in data:
+            yield Wrong("`log` needs `token`, by which its lines prove themselves", at=("log",), on_key=True)
+        if "usage" in data and "log" not in data:
+            yield Wrong("`usage` needs `log` beside it", at=("usage",), on_key=True)
         if "token" in data and "mtls" in data:
             message = "a gateway proves itself by `token` or by `mtls`, not by both"
             yield Wrong(message, at=("mtls",), on_key=True)

@@ -13,11 +13,12 @@ from authz.gateway.settings import Address, RenderSettings, UnusableSettings
 from authz.gateway.version import is_older
 from authz.gateway.wire import CLIENT_HEADERS, IDENTITY_HEADERS, REFUSALS
 
-OLDEST = (2, 10)
-"""The first Caddy whose `request_body` has `set`."""
+OLDEST = (2, 11)
+"""The first Caddy whose `log_append` can take a field down before the response, which may break off."""
 
 PARTS: Mapping[str, str] = {
     "all": "Caddyfile.j2",
+    "log": "caddy-log.j2",
     "snippets": "caddy-snippets.j2",
     "site": "caddy-site.j2",
 }
@@ -40,9 +41,13 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
     require_plain(settings)
     if part not in PARTS:
         raise UnusableSettings(f"Caddy has no part {part!r}: choose one of {', '.join(PARTS)}")
+    if part == "log" and settings.log is None:
+        raise UnusableSettings(
+            "authz takes no log: set `log` in the gateway's entry, for example 127.0.0.1:9004"
+        )
     if is_older(settings.version, OLDEST):
         raise UnusableSettings(
-            f"Caddy {settings.version} cannot hand a body to authz and to the model server: "
+            f"Caddy {settings.version} cannot keep a reservation in the log of a response that breaks off: "
             f"use Caddy {OLDEST[0]}.{OLDEST[1]} or later"
         )
     return environment.get_template(PARTS[part]).render(

@@ -58,6 +58,7 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         claim_headers=_further_headers(config),
         max_body=entry.max_body if entry is not None else usual.max_body,
         stream_timeout=-(-entry.stream_timeout // 1000) if entry is not None else usual.stream_timeout,
+        log=_reached(entry.log) if entry is not None and entry.log is not None else None,
         lease_ms=entry.lease if entry is not None else usual.lease_ms,
         version=version,
     )

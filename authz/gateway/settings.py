@@ -100,6 +100,7 @@ class RenderSettings:
     max_body: int = MAX_BODY  # bytes
     auth_timeout: float = AUTH_TIMEOUT  # seconds
     stream_timeout: int = STREAM_TIMEOUT  # seconds
+    log: Address | None = Address("127.0.0.1", 9004)  # where authz takes Caddy's log; None: nowhere
     lease_ms: int = LEASE_MS  # authz hears at least three times as often that a response still runs
     admin: Address | Path = Address("127.0.0.1", 9901)  # Envoy's own administration; a path: a socket there
     version: str | None = None  # of the operator's gateway, "1.40"; None: the one this release is tested with

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from authz.request import STREAM_TIMEOUT_MS, Gateway, GatewayKind
 from authz.transport.address import UNIX, is_loopback, parse_address
+from authz.transport.seal import seal
 
 LONGEST_TOKEN = 512
 _MOST_PEERS = 4096
@@ -23,6 +24,7 @@ class GatewayEntry(Struct, frozen=True, kw_only=True):
     networks: tuple[IPv4Network | IPv6Network, ...] = ()  # config `from:`; empty: anywhere
     request_id_is_ours: bool = False
     stream_timeout_ms: int = STREAM_TIMEOUT_MS
+    log: bool = False  # its log tells the end of responses, each by a seal
 
 
 class GatewayRegistry:
@@ -30,7 +32,10 @@ class GatewayRegistry:
 
     def __init__(self, entries: Iterable[GatewayEntry]) -> None:
         self._by_digest: dict[bytes, list[tuple[GatewayEntry, Gateway]]] = {}
+        self._seal_keys: dict[str, bytes] = {}
         for entry in entries:
+            if entry.log and entry.token_digest is not None:
+                self._seal_keys[entry.name] = entry.token_digest
             if entry.token_digest is not None:
                 gateway = Gateway(
                     name=entry.name,
@@ -59,6 +64,11 @@ class GatewayRegistry:
             if (kind is None or entry.kind is kind) and (not entry.networks or self._is_from(entry, peer)):
                 return gateway
         return None
+
+    def seal(self, gateway: Gateway, reservation: str) -> str | None:
+        """What a line of the gateway's log must hold beside the reservation; None: nobody reads its log."""
+        key = self._seal_keys.get(gateway.name) if gateway.proven else None
+        return seal(key, reservation) if key is not None else None
 
     def _is_from(self, entry: GatewayEntry, peer: str) -> bool:
         known = self._nearby.get((entry.name, peer))

@@ -37,6 +37,9 @@ _BY_PATH = {f"/auth/{dialect.kind.value}": dialect for dialect in (TRAEFIK, NGIN
 _BY_KIND = {dialect.kind: dialect for dialect in (TRAEFIK, NGINX, CADDY, ENVOY_HTTP)}
 _ENVOY_PREFIX = "/auth/envoy"
 
+SEAL = b"x-authz-seal"
+"""Goes into the gateway's log beside the reservation, and nowhere else."""
+
 NOT_FOUND = (
     b'{"error":{"message":"Nothing is served here. Gateways ask at /auth/envoy, /auth/traefik, '
     b'/auth/nginx or /auth/caddy, and tell what was used at /v1/usage.","type":"invalid_request_error",'
@@ -111,7 +114,12 @@ class HttpTransport:
                 return _refusal(dialect.deny, denied)
             decision = await self._desk.decide(request)
             if isinstance(decision, Allow):
-                return 200, dialect.allow(request, decision, fields.spoofed), b""
+                headers = dialect.allow(request, decision, fields.spoofed)
+                if decision.reservation is not None:
+                    proof = self.gateways.seal(gateway, decision.reservation)
+                    if proof is not None:
+                        headers.append((SEAL, proof.encode("ascii")))
+                return 200, headers, b""
             return _refusal(dialect.deny, decision)
         except TooLarge:
             denied = self._desk.refuse(gateway.name, request_id, Refusal(Reason.BODY_TOO_LARGE))

@@ -39,6 +39,7 @@ VARIANTS: dict[str, Change] = {
     "token-from-environment": lambda s: replace(s, token=TokenSource("env", "GATEWAY_TOKEN")),
     "plain-http": lambda s: replace(s, plain_http=True, http=Address("127.0.0.1", 8080)),
     "quick": lambda s: replace(s, auth_timeout=0.25, max_body=1, stream_timeout=60),
+    "log-nowhere": lambda s: replace(s, log=None),
     "claims": lambda s: replace(s, claim_headers=("x-is-admin", "x-paypal")),
 }
 
@@ -82,7 +83,10 @@ def test_caddy_takes_it(tmp_path: Path, settings: RenderSettings, variant: str) 
 def test_the_parts_fit_into_a_caddyfile_that_exists(tmp_path: Path, settings: RenderSettings) -> None:
     snippets = render("caddy", settings, "snippets")["snippets"]
     (tmp_path / "site").write_text(render("caddy", settings, "site")["site"])
-    check(tmp_path, f"{snippets}\nllm.lab {{\n\timport {tmp_path}/site\n}}\n")
+    (tmp_path / "log").write_text(render("caddy", settings, "log")["log"])
+    check(
+        tmp_path, f"{{\n\timport {tmp_path}/log\n}}\n\n{snippets}\nllm.lab {{\n\timport {tmp_path}/site\n}}\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,11 @@ def test_the_parts_fit_into_a_caddyfile_that_exists(tmp_path: Path, settings: Re
 def test_what_caddy_cannot_do_is_refused(unusable: RenderSettings) -> None:
     with pytest.raises(UnusableSettings):
         render("caddy", unusable)
+
+
+def test_the_part_of_the_log_needs_an_address() -> None:
+    with pytest.raises(UnusableSettings, match="9004"):
+        render("caddy", RenderSettings(log=None), "log")
 
 
 def test_an_unknown_part_is_named() -> None:

@@ -28,6 +28,7 @@ class Caddy(RealGateway):
                 f"tls {around.certificates.server} {around.certificates.server_key}",
             ),
             Swap("{file./etc/authz/gateway-token}", f"{{file.{self.token_file()}}}"),
+            Swap("output net 127.0.0.1:9004 {", f"output net 127.0.0.1:{around.log} {{"),
             Swap("admin unix//run/caddy/admin.sock", f"admin unix/{self.directory}/admin.sock"),
         ]
 

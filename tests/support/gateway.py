@@ -43,6 +43,7 @@ class Around:
     token: str = "gateway-token-of-the-tests"
     http: int = field(default_factory=free_port)
     https: int = field(default_factory=free_port)
+    log: int = field(default_factory=free_port)  # where authz takes Caddy's log
 
 
 class RealGateway:

@@ -31,6 +31,7 @@ class Rendered(RealGateway):
                 tls=Tls(str(files.server), str(files.server_key)),
                 upstreams=(Upstream("model", f"http://127.0.0.1:{around.model}"),),
                 authz_http=(Address("127.0.0.1", around.authz_http),),
+                log=Address("127.0.0.1", around.log),
                 token=TokenSource("file", str(self.directory / "gateway-token")),
             )
         )
