@@ -18,6 +18,7 @@ var (
 	noUsage    = []byte(`"usage":null`)
 	noUsage2   = []byte(`"usage": null`)
 	dataPrefix = []byte("data:")
+	lineEnd    = []byte("\n")
 )
 
 type object map[string]json.RawMessage
@@ -45,6 +46,11 @@ func (t *tee) begin(contentType string) {
 func (t *tee) take(part []byte) {
 	t.bytes += int64(len(part))
 	if t.events {
+		// Most parts are whole lines without a usage; calls are dear.
+		if len(t.kept) == 0 && !t.cut && bytes.HasSuffix(part, lineEnd) &&
+			bytes.Count(part, usageKey) == bytes.Count(part, noUsage) {
+			return
+		}
 		t.takeLines(part)
 	} else if t.document {
 		t.takeDocument(part)
