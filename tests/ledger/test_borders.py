@@ -109,12 +109,11 @@ def test_another_time_zone_leaves_days_without_rows_as_they_were(database: Datab
 
 
 def test_a_figure_beyond_every_reason_is_counted_all_the_same(database: Database) -> None:
-    huge = Usage(2**53 - 1, 2**60)
+    noon, huge = at("2026-11-01 12:00", ZONE), Usage(2**53 - 1, 2**60)
     with database.change() as connection:
-        save(connection, [entry(f"huge-{n}", at("2026-11-01"), usage=huge, cost=2**70) for n in range(1500)])
-    (row,) = SqliteLedger(database).usage(since=at("2026-11-01"), until=at("2026-11-02"), by=["user"])
-    assert (row.requests, row.cost, row.output_tokens) == (1500, 2**63 - 1, 2**63 - 1)
-    (row,) = SqliteLedger(database).usage(
-        since=at("2026-10-31 23:00"), until=at("2026-11-01 01:00"), by=["user"]
-    )
-    assert row.cost == 1500 * (2**53 - 1)
+        save(connection, [entry(f"huge-{n}", noon, usage=huge, cost=2**70) for n in range(1500)])
+    ledger = SqliteLedger(database)
+    (day,) = ledger.usage(since=at("2026-11-01", ZONE), until=at("2026-11-02", ZONE), by=["user"])
+    assert (day.requests, day.cost, day.input_tokens) == (1500, 2**63 - 1, 2**63 - 1)
+    (part,) = ledger.usage(since=noon, until=noon + 1, by=["user"])
+    assert (part.requests, part.cost, part.input_tokens) == (1500, *[1500 * (2**53 - 1)] * 2)
