@@ -44,7 +44,7 @@ class Calibration:
 
     def teach(self, facts: Facts, note: Note) -> None:
         """Learn from a settled request: only from what a model server counted, and from whole answers."""
-        if note.aborted or note.source not in (Source.REPORTED, Source.CORRECTED):
+        if note.aborted or note.source is not Source.REPORTED:
             return
         usage = note.usage
         for scope in _scopes(facts, note.streamed):

@@ -128,7 +128,7 @@ class Settler:
 
     def _learn(self, facts: Facts, note: Note) -> None:
         self.calibration.teach(facts, note)
-        if not note.aborted and note.source in (Source.REPORTED, Source.CORRECTED):
+        if not note.aborted and note.source is Source.REPORTED:
             self.learn(facts, note.usage)
 
     def _over(self, gateway: Gateway, outcome: Outcome) -> tuple[Outcome, None]:

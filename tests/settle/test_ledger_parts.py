@@ -167,10 +167,11 @@ def test_streams_are_learned_apart() -> None:
     [
         note(Usage(900, 900), source=Source.ESTIMATED),
         note(Usage(900, 900), source=Source.EXPIRED),
+        note(Usage(900, 900), source=Source.CORRECTED),
         note(Usage(0, 0), source=Source.RELEASED),
         note(Usage(900, 900), aborted=True),
     ],
-    ids=["estimated", "expired", "released", "aborted"],
+    ids=["estimated", "expired", "corrected", "released", "aborted"],
 )
 def test_only_what_was_counted_whole_teaches(lesson: Note) -> None:
     learned = Calibration()
