@@ -33,7 +33,7 @@ authenticators:
   keys: {{type: api_key, headers: [authorization, x-api-key]}}
 models:
   sim: {{context: 32768, max_output: 4096, price: {{input: 1, cached_input: 0.5, output: 4}}}}
-  fit: {{context: 32768, max_output: 4096}}
+  fit: {{context: 32768, max_output: 4096, tokenizer: {tokenizer}}}
 backends:
   model: {{url: "http://127.0.0.1:{model}", models: any}}
 routes:
@@ -158,8 +158,11 @@ def settling(
     with ExitStack() as stack:
         model = stack.enter_context(SimulatedModel(scratch / "model"))
         zone = f"Etc/GMT{time.gmtime().tm_hour - 12:+d}"  # it is around noon: no day ends while a key counts by it
-        caddy = CADDY_LOG.format(port=free_port()) if kind.name == "caddy" else ""
-        service_config = CONFIG.format(model=model.port, zone=zone, caddy=caddy, lease=lease)
+        log = free_port()
+        caddy = CADDY_LOG.format(port=log) if kind.name == "caddy" else ""
+        service_config = CONFIG.format(
+            model=model.port, zone=zone, caddy=caddy, lease=lease, tokenizer=model.tokenizer
+        )
         service = stack.enter_context(AuthzService(scratch / "authz", service_config))
         around = Around(
             directory=scratch,
@@ -168,6 +171,7 @@ def settling(
             authz_grpc=service.grpc,
             model=model.port,
             token=f"token-of-{kind.name}-in-the-tests",
+            log=log,
         )
         gateway = stack.enter_context(kind(around) if lease == SHIPPED_LEASE else _with_lease(around, lease))
         yield Settling(model, service, gateway, certificates, zone)
