@@ -141,6 +141,7 @@ class Clients:
                 assert part
                 received += part
             assert b"usage" in received
+        self.connections.clear()
 
     def ended(self) -> list[str]:
         """Of which the end was reported, all with what was used."""
@@ -206,12 +207,30 @@ def test_what_authz_cannot_read_keeps_nobody_waiting(clients: Clients, gateway: 
     clients.begin(1)
     authz.usage_status = 400
     clients.finish()
-    gateway.log_with("authzguard: authz cannot read 1 reports, they are lost")
+    gateway.log_with(f"authzguard: authz cannot read the report of {clients.traffic.reservation}, it is lost")
     authz.usage_status = 200
     clients.traffic.allow()
     assert clients.traffic.send().status == 200
     assert clients.traffic.told()["usage"] == CHAT
     assert not clients.ended()
+
+
+def test_100_the_nonsense_of_one_costs_no_other_its_report(clients: Clients, gateway: RealGateway) -> None:
+    traffic, authz = clients.traffic, clients.traffic.authz
+    authz.usage_status = 503
+    clients.begin(2)
+    clients.finish()
+    no_utf8 = b'{"usage": {"prompt_tokens": 1, "x": "\xff"}}'
+    assert traffic.ask(Pieces(pieces=[no_utf8])).body == no_utf8
+    nonsense = traffic.reservation
+    traffic.server.will_answer(Pieces(pieces=STREAM, content_type=EVENTS, waits_at=1))
+    clients.begin(2)
+    clients.finish()
+    authz.usage_status = 200
+    wait_for(lambda: sorted(clients.ended()) == sorted(clients.reservations))
+    gateway.log_with(f"authzguard: authz cannot read what {nonsense} used")
+    (told,) = [item for item in authz.ended if item["reservation"] == nonsense]
+    assert (told["usage"], told["status"], told["response_bytes"]) == (None, 200, len(no_utf8))
 
 
 def test_a_new_configuration_loses_no_report_and_leaves_nothing_behind(

@@ -250,7 +250,11 @@ class StubAuthz:
             await _send(send, 200, _allow_headers(kind, answer), b"")
 
     async def _take_reports(self, body: bytes, token: str | None, send: Any) -> None:
-        given = json.loads(body)
+        try:
+            given = json.loads(body)
+        except ValueError:  # also what is no UTF-8
+            await _send(send, 400, (("content-type", "application/json"),), error_body("invalid_request"))
+            return
         items = given if isinstance(given, list) else [given]
         results = []
         if self.usage_status == 200:

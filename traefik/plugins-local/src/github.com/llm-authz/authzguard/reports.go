@@ -18,6 +18,7 @@ const (
 	pause       = 10 * time.Millisecond
 	longestWait = 2 * time.Second // between two attempts
 	patience    = 5 * time.Second // for an answer
+	unreadable  = "unreadable"
 )
 
 // report is the end of one response, or a sign of life: an item of `POST /v1/usage`.
@@ -37,6 +38,7 @@ type reports struct {
 	open       map[int64]*sync.Map // what the plugins share of each request that runs
 	last       int64               // its key in `open`
 	waiting    []report            // the oldest first
+	alone      int                 // how many of them are sent one by one
 	lost       int
 	delivering bool
 	telling    bool
@@ -99,12 +101,17 @@ func (r *reports) deliver() {
 			return
 		}
 		problem := r.post(batch)
+		if problem == unreadable {
+			r.reduce(batch)
+			continue
+		}
 		if problem == "" {
 			if failed != "" {
 				log.Printf("authzguard: authz takes reports again")
 			}
 			r.delivered(len(batch))
-			failed, wait = "", 0
+			failed = ""
+			wait = 0
 			time.Sleep(pause)
 			continue
 		}
@@ -131,6 +138,9 @@ func (r *reports) next() []report {
 	if count > mostAtOnce {
 		count = mostAtOnce
 	}
+	if r.alone > 0 {
+		count = 1
+	}
 	return append([]report{}, r.waiting[:count]...)
 }
 
@@ -138,10 +148,30 @@ func (r *reports) delivered(count int) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	r.waiting = append([]report{}, r.waiting[count:]...)
+	if r.alone > 0 {
+		r.alone--
+	}
 	if r.lost > 0 {
 		log.Printf("authzguard: %d reports were lost", r.lost)
 		r.lost = 0
 	}
+}
+
+// reduce makes sure that a model server's nonsense costs no other report, and its own no more than its usage.
+func (r *reports) reduce(batch []report) {
+	if len(batch) > 1 {
+		r.mutex.Lock()
+		r.alone = len(batch)
+		r.mutex.Unlock()
+		return
+	}
+	if batch[0]["usage"] != nil {
+		log.Printf("authzguard: authz cannot read what %v used", batch[0]["reservation"])
+		batch[0]["usage"] = nil
+		return
+	}
+	log.Printf("authzguard: authz cannot read the report of %v, it is lost", batch[0]["reservation"])
+	r.delivered(1)
 }
 
 // tell says of every response that runs that it does. A sign of life that is lost is made up for by the next.
@@ -176,12 +206,11 @@ func (r *reports) running() ([]report, bool) {
 	return alive, r.telling
 }
 
-// post gives what went wrong, if it may go well later. A call that authz cannot read never will.
+// post gives what went wrong, if anything did.
 func (r *reports) post(batch []report) string {
 	text, err := json.Marshal(batch)
 	if err != nil {
-		log.Printf("authzguard: %d reports cannot be written and are lost", len(batch))
-		return ""
+		return unreadable
 	}
 	call, err := http.NewRequest(http.MethodPost, r.address, bytes.NewReader(text))
 	if err != nil {
@@ -199,8 +228,7 @@ func (r *reports) post(batch []report) string {
 	case http.StatusOK:
 		return ""
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
-		log.Printf("authzguard: authz cannot read %d reports, they are lost", len(batch))
-		return ""
+		return unreadable
 	}
 	return "status " + strconv.Itoa(answer.StatusCode)
 }

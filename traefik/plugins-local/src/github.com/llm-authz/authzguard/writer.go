@@ -122,7 +122,10 @@ func (w *writer) ended(upgrade, whole bool, begun time.Time) report {
 	if status == clientLeft {
 		w.tee.bytes = 0 // nobody got Traefik's page
 	}
-	told["usage"] = w.tee.end()
+	told["usage"] = nil
+	if usage := w.tee.end(); usage != nil {
+		told["usage"] = usage
+	}
 	told["status"] = status
 	told["aborted"] = !whole || w.failed || status == clientLeft
 	told["streamed"] = w.tee.events
