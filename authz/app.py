@@ -54,7 +54,8 @@ class App:
     def __init__(self, path: Path, loaded: Loaded) -> None:
         self._path = path
         self._loaded = loaded
-        self._store = open_store(loaded.store.url)
+        self._store = open_store(loaded.store.url, timezone=loaded.config.timezone)
+        self._store.keep_ledger(loaded.config.ledger.retention)
         self._authenticators = Authenticators(loaded.config, self._store.directory, wall_clock)
         rules = build_rules(loaded, self._authenticators, self._store.directory)
         self.metrics = Metrics(
@@ -164,6 +165,7 @@ class App:
         self._caddy_log.gateways = _logging(changed.config)
         self._admin.access = _access(changed.config)
         self._decider.rules = rules
+        self._store.keep_ledger(changed.config.ledger.retention)
         self._loaded = changed
         self.metrics.reloaded(applied=True)
         log.info("config reloaded", config=changed.digest)
@@ -230,6 +232,8 @@ def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
         changed.append("admin.listen")
     if str(old.store) != str(new.store):
         changed.append("store")
+    if old.config.timezone != new.config.timezone:
+        changed.append("timezone, of the days that the ledger sums by")
     if _largest_body(old.config) != _largest_body(new.config):
         changed.append("gateways.*.max_body")
     if {each.listen for each in _logging(old.config)} != {each.listen for each in _logging(new.config)}:

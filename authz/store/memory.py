@@ -8,12 +8,14 @@ from authz.store.floods import Floods
 from authz.store.protocols import Clock
 from authz.store.sqlite.database import in_memory
 from authz.store.sqlite.directory import MirrorDirectory
+from authz.store.sqlite.ledger_upkeep import set_timezone
 from authz.store.sqlite.registry import SqliteRegistry
 
 
-def open_memory(clock: Clock, *, most_counters: int = 1_000_000) -> EmbeddedStore:
+def open_memory(clock: Clock, *, most_counters: int = 1_000_000, timezone: str = "UTC") -> EmbeddedStore:
     """The same parts as on disk, over a database in memory and without a journal."""
     database = in_memory()
+    set_timezone(database, timezone)
     engine = Engine(most_counters=most_counters)
     mirror = MirrorDirectory(database)
 

@@ -17,17 +17,17 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def open_store(url: str, *, clock: Clock = wall_clock) -> EmbeddedStore:
+def open_store(url: str, *, clock: Clock = wall_clock, timezone: str = "UTC") -> EmbeddedStore:
     """The service's store. Raises StoreUnusable, which says what to do next.
 
     `sqlite:///var/lib/authz/authz.db` is the file /var/lib/authz/authz.db:
     what follows `sqlite://` is the path, relative to the working directory
-    unless it begins with a slash.
+    unless it begins with a slash. The ledger sums by the days of `timezone`.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "memory" and not rest:
-        return open_memory(clock)
-    return open_sqlite(_path(url), clock)
+        return open_memory(clock, timezone=timezone)
+    return open_sqlite(_path(url), clock, timezone=timezone)
 
 
 def open_view(url: str, *, clock: Clock = wall_clock) -> Store:

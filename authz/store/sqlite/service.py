@@ -21,6 +21,7 @@ from authz.store.reservations import decode
 from authz.store.sqlite.commit import Batch, commit
 from authz.store.sqlite.database import Database, connect, prepare
 from authz.store.sqlite.directory import MirrorDirectory
+from authz.store.sqlite.ledger_upkeep import set_timezone
 from authz.store.sqlite.registry import SqliteRegistry
 
 LOADED_AT_START = 200_000  # counters; the others are found on disk when they are asked for
@@ -28,13 +29,16 @@ LOADED_AT_START = 200_000  # counters; the others are found on disk when they ar
 log = logging.getLogger("authz.store")
 
 
-def open_sqlite(path: Path, clock: Clock, *, most_counters: int = 1_000_000) -> EmbeddedStore:
+def open_sqlite(
+    path: Path, clock: Clock, *, most_counters: int = 1_000_000, timezone: str = "UTC"
+) -> EmbeddedStore:
     """The service's store. Raises StoreUnusable; what is on disk is then left as it was."""
     writer = prepare(path, thorough=True)
     opened = [writer]
     lock = journal = None
     try:
         lock = _lock(path)
+        set_timezone(writer, timezone)
         cold, records, reader, reading = (_also(path, opened) for _ in range(4))
         mirror = MirrorDirectory(reader)
         engine = Engine(cold=lambda key: _find(cold, key), most_counters=most_counters)
