@@ -30,7 +30,7 @@ class Line(Struct, frozen=True, kw_only=True):
     size: _Count = 0  # bytes of the body, as the client got it
     duration: Annotated[float, Meta(ge=0, le=1e9)] = 0.0  # seconds; 0 where the response broke off
     content_type: str | UnsetType | None = UNSET
-    unreached: bool | None = None  # no connection to the model server
+    unreached: _Text | None = None  # anything: no connection to the model server came about
 
 
 _line = msgspec.json.Decoder(Line)

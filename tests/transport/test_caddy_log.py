@@ -53,7 +53,7 @@ LINES: dict[str, tuple[dict[str, Any], Report]] = {
         ),
     ),
     "no model server": (
-        {"status": 502, "unreached": True},
+        {"status": 502, "unreached": "true"},
         Report(
             reservation="rsv_1",
             status=502,
