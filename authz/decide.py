@@ -142,7 +142,8 @@ class Decider:
 
         known.stage = "limits"
         reckoning = rules.reckonings.get(model, AS_USUAL) if model is not None else AS_USUAL
-        known.bound = bound_of(request, target, seen, model, record, reckoning.count)
+        counted = await reckoning.count(request.body) if reckoning.count is not None and seen.size else None
+        known.bound = bound_of(request, target, seen, model, record, counted)
         admission = known.route.admission or reckoning.admission
         if admission is None or admission == "worst_case":
             known.held = known.bound

@@ -1,7 +1,7 @@
 """The most a request can use, known before it runs (invariant 5)."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +19,7 @@ UNSTATED_OUTPUT = 16_384  # tokens of an answer that nothing bounds: what the le
 MILLION = 10**6
 FREE = Price()
 
-CountInput = Callable[[bytes], int | None]
+CountInput = Callable[[bytes], Awaitable[int | None]]
 """Tokens of a JSON body's input; None where it is not counted."""
 
 _WITHOUT_OUTPUT = frozenset(
@@ -90,19 +90,20 @@ def bound_of(
     peek: Peek,
     name: str | None,
     model: Model | None,
-    count: CountInput | None = None,
+    counted: int | None = None,
 ) -> Bound:
-    """The bound of a request for the model of that name. A token is at least one byte of UTF-8."""
+    """The bound of a request for the model of that name.
+
+    A token is at least one byte of UTF-8. `counted`: tokens of the input, where a tokenizer counted them.
+    """
     has_body = request.body_state is not BodyState.NONE
     if name is None and not has_body:
         return _NOTHING  # the list of models, a health check
     path, body, context = target.path, request.body, model.context if model is not None else None
     inputs, repeated = pairs_of(body) if is_pairs(path) and peek.size else (peek.prompts, 0)
     read = (peek.text if peek.size else len(body)) + repeated + TEMPLATE_OVERHEAD * inputs
-    if count is not None and peek.size and not repeated:
-        counted = count(body)
-        if counted is not None:
-            read = min(read, counted + TEMPLATE_OVERHEAD * inputs)
+    if counted is not None and not repeated:
+        read = min(read, counted + TEMPLATE_OVERHEAD * inputs)
     # What was not looked at may hold anything.
     elsewhere = has_body and (not peek.size or reads_elsewhere(body))
     if elsewhere and context is not None:

@@ -1,10 +1,13 @@
 """The tokens of a request's input, counted by the model's own `tokenizer.json`.
 
 Exact for the texts. What a chat template puts around them is not known here, so an
-overhead is added for the whole and for every object among the messages; and a byte
-is never less than a token, so the bytes of the body stay the upper bound.
+overhead is added for every object among the messages, and by the caller for the whole.
+No text has more tokens than bytes, so the bytes of the body stay the upper bound.
 """
 
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +18,14 @@ import msgspec
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-LARGEST_COUNTED = 64 << 10
-"""Bytes of a body that are counted. Counting takes about 0.2 ms per KiB, and every other decision waits."""
+LARGEST_AT_ONCE = 4 << 10
+"""Bytes of a body that are counted while every other decision waits: a few milliseconds."""
 
+LARGEST_COUNTED = 256 << 10
+"""Bytes of a body that are counted beside: up to half a second, of the two that a gateway waits."""
+
+MOST_WAITING = 8
 MOST_TEXTS = 2048
-OVERHEAD = 64  # tokens around the whole
 PER_OBJECT = 16  # tokens around a message, a part of one, a tool call
 
 # Members whose objects a template takes apart; any other is reckoned as it would be printed.
@@ -30,8 +36,11 @@ class CannotCount(Exception):
     """Too many texts, or something that is no text."""
 
 
+_beside = ThreadPoolExecutor(1, thread_name_prefix="authz-tokenizer")
+
+
 class InputCounter:
-    """Counts by one tokenizer."""
+    """Counts by one tokenizer. Whom it has no time for is reckoned by bytes."""
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         tokenizer.no_truncation()
@@ -39,16 +48,27 @@ class InputCounter:
         # `<|im_end|>` in a text is one token to a server that takes it for the control token, and several
         # to one that does not: reckon with the latter.
         tokenizer.encode_special_tokens = True
-        self._encode = tokenizer.encode
+        self._encode = tokenizer.encode_batch  # it lets other threads run, `encode` does not
+        self._waiting = 0
 
-    def __call__(self, body: bytes) -> int | None:
-        """Tokens of a JSON object's input at most; None where the body is too large to be counted here."""
-        if len(body) > LARGEST_COUNTED:
+    async def __call__(self, body: bytes) -> int | None:
+        """Tokens of a JSON object's input at most; None where they are not counted. Awaits a bare future."""
+        if len(body) <= LARGEST_AT_ONCE:
+            return self.count(body)
+        if len(body) > LARGEST_COUNTED or self._waiting >= MOST_WAITING:
             return None
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(_beside, self.count, body)
+        finally:
+            self._waiting -= 1
+
+    def count(self, body: bytes) -> int | None:
+        """As when called, at once and whatever the size."""
         members: dict[str, Any] = msgspec.json.decode(body)
         texts: list[str] = []
         try:
-            others = OVERHEAD
+            others = 0
             for name, value in members.items():
                 if name in _TAKEN_APART:
                     others += _gather(value, texts)
@@ -56,7 +76,7 @@ class InputCounter:
                     value, dict | list
                 ):  # tools, a schema of the answer: some templates indent them
                     texts.append(msgspec.json.format(msgspec.json.encode(value), indent=4).decode())
-            return others + sum(len(self._encode(text, add_special_tokens=False)) for text in texts)
+            return others + sum(len(each) for each in self._encode(texts, add_special_tokens=False))
         except CannotCount:
             return None
 
@@ -91,6 +111,7 @@ def read_tokenizer(path: Path) -> InputCounter:
 @lru_cache(maxsize=64)
 def _read(path: str, changed: int, size: int) -> InputCounter:
     """Read once as long as it stays the same: a large one takes a second."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core is enough to take
     from tokenizers import Tokenizer
 
     try:
