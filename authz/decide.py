@@ -58,14 +58,17 @@ class Known(Struct):
     subject: Subject | None = None
     model: str | None = None
     bound: Bound | None = None  # the most that it may use
-    held: Bound | None = (
-        None  # what is held for it: less where its answer is limited, or expected to be short
-    )
+    admission: Admission = "worst_case"
+    held: Bound | None = None  # less than the bound where the answer is limited, or expected to be short
     limits: tuple[LimitState, ...] = ()
 
 
 def _ignored(operation: str) -> None:
     """Nobody counts."""
+
+
+def _unnoted(planned: Sequence[Planned], outcome: Reserved | Exhausted, now: int) -> None:
+    """Nobody asks what limits on trial would have refused."""
 
 
 class Decider:
@@ -79,13 +82,18 @@ class Decider:
         clock: Clock,
         *,
         store_failed: Callable[[str], None] = _ignored,
+        tried: Callable[[Sequence[Planned], Reserved | Exhausted, int], None] = _unnoted,
     ) -> None:
-        """`store_failed` is told the operation ("authenticate", "reserve") that the store did not answer."""
+        """`store_failed` is told the operation ("authenticate", "reserve") that the store did not answer.
+
+        `tried` is told what was refused, or only let through because a limit is on trial.
+        """
         self.rules = rules
         self._directory = directory
         self._counters = counters
         self._clock = clock
         self._store_failed = store_failed
+        self._tried = tried
         self.learned = Learned()
 
     async def decide(self, request: Request) -> Decision:
@@ -144,11 +152,8 @@ class Decider:
         reckoning = rules.reckonings.get(model, AS_USUAL) if model is not None else AS_USUAL
         counted = await reckoning.count(request.body) if reckoning.count is not None and seen.size else None
         known.bound = bound_of(request, target, seen, model, record, counted)
-        admission = known.route.admission or reckoning.admission
-        if admission is None or admission == "worst_case":
-            known.held = known.bound
-        else:
-            known.held = self._held(known, known.bound, seen, subject, admission)
+        known.admission = known.route.admission or reckoning.admission or "worst_case"
+        known.held = self._held(known, known.bound, seen, subject)
         if known.route.caps is not None and not listing:
             refusal = known.route.caps(request, known.held, _limit_of(target))
             if refusal is not None:
@@ -188,16 +193,18 @@ class Decider:
             if any(each.policy.on_store_failure != "allow" for each in planned):
                 return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
             planned, reservation, outcome = [], None, Reserved(())  # the response then settles nothing
+        if charge and (isinstance(outcome, Exhausted) or outcome.over):
+            self._tried(planned, outcome, self._clock())
         if isinstance(outcome, Exhausted):
             return self._exhausted(known, spending, planned, outcome)
         known.limits = states(planned, outcome)
-        limited = known.held.answer if known.held is not known.bound and admission == "fitted" else None
+        limited = known.held.answer if known.held is not known.bound and known.admission == "fitted" else None
         return self._allow(known, known.route, spending, reservation, limited)
 
-    def _held(self, known: Known, bound: Bound, seen: Peek, subject: Subject, admission: Admission) -> Bound:
+    def _held(self, known: Known, bound: Bound, seen: Peek, subject: Subject) -> Bound:
         """Less than the worst case, as far as answers of the kind are known."""
-        target, model = known.target, known.model
-        if target is None or model is None or not bound.answer:
+        admission, target, model = known.admission, known.target, known.model
+        if admission == "worst_case" or target is None or model is None or not bound.answer:
             return bound
         # Nobody would hold the answer to it. A body that names the model was read, and has room for a member.
         if admission == "fitted" and not (

@@ -8,6 +8,8 @@ from msgspec import Struct
 from authz.config.load import Loaded
 from authz.decide import Decider, Known
 from authz.decision import Decision, Deny, StageName
+from authz.limit.admission import Admission
+from authz.limit.estimate import Bound
 from authz.limit.verdict import describe
 from authz.request import BodyState, Gateway, GatewayKind, Request
 from authz.ruleset import Authenticators, build_rules
@@ -46,6 +48,8 @@ class Explanation(Struct, frozen=True):
 
     stages: tuple[Stage, ...]
     decision: Decision
+    admission: Admission = "worst_case"
+    bound: Bound | None = None  # the most that the request may use; None where it did not get so far
 
 
 async def explain(loaded: Loaded, store: Store, question: Question, clock: Clock) -> Explanation:
@@ -62,7 +66,7 @@ async def explain(loaded: Loaded, store: Store, question: Question, clock: Clock
         decision = await decider.follow(known, charge=False)
     finally:
         await authenticators.close()
-    return Explanation(tuple(_stages(known, decision)), decision)
+    return Explanation(tuple(_stages(known, decision)), decision, known.admission, known.bound)
 
 
 def _stages(known: Known, decision: Decision) -> Iterator[Stage]:
@@ -94,7 +98,18 @@ def _authorize_says(known: Known) -> str:
 
 
 def _limits_say(known: Known) -> str:
-    return describe(known.limits)
+    bound = known.bound
+    if bound is None or not bound.input:
+        return describe(known.limits)
+    guess = "" if bound.sure else ", as far as one can guess"
+    says = (
+        f"{describe(known.limits)}; may use {bound.input} tokens of input and {bound.output} of output{guess}"
+    )
+    if known.admission == "fitted":
+        says += ", unless the service knows how long answers are and limits this one (fitted)"
+    elif known.admission == "learned":
+        says += "; the service holds what answers are known to need, so quotas may be overrun (learned)"
+    return says
 
 
 _SAYS: dict[StageName, Callable[[Known], str]] = {
@@ -127,4 +142,5 @@ def _request(question: Question) -> Request:
         body=body,
         body_state=BodyState.WHOLE if body else BodyState.NONE,
         ip=question.ip,
+        can_edit=True,
     )

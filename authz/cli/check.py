@@ -14,8 +14,10 @@ from authz.cli.errors import CommandError, Exit, UsageError
 from authz.cli.options import DEFAULTS, Common
 from authz.cli.rows import figure
 from authz.config import SecretMissing
-from authz.decision import Deny, LimitState
+from authz.decision import Allow, Deny, LimitState
 from authz.explain import Explanation, Question, explain
+from authz.limit.estimate import Bound
+from authz.quota import Unit
 from authz.ruleset import NotInThisVersion
 
 app = App(name="check")
@@ -73,7 +75,7 @@ def check(
             explanation = asyncio.run(explain(at.loaded, store, question, context.now))
         except SecretMissing as error:
             raise CommandError(f"{error}.", hint="Run this where the service runs, as its user.") from None
-        except NotInThisVersion as error:
+        except (NotInThisVersion, ValueError) as error:
             raise CommandError(str(error)) from None
     _show(explanation, as_json=common.json)
     return Exit.REFUSED if isinstance(explanation.decision, Deny) else Exit.OK
@@ -140,6 +142,9 @@ def _show(explanation: Explanation, *, as_json: bool) -> None:
                 "key": subject.key if subject is not None else None,
                 "model": decision.model,
                 "stages": rows,
+                "admission": explanation.admission,
+                "hold": _hold(explanation.bound),
+                "edit": decision.edit if isinstance(decision, Allow) else None,
                 "limits": [_limit(state) for state in decision.limits],
             }
         )
@@ -155,6 +160,16 @@ def _show(explanation: Explanation, *, as_json: bool) -> None:
         output.say(f"Refused: HTTP {decision.status} {decision.reason}")
     else:
         output.say(f"Allowed on the route {decision.route}")
+        if decision.edit is not None:
+            output.say(f"A gateway that can change bodies is told: {decision.edit}")
+
+
+def _hold(bound: Bound | None) -> output.Row | None:
+    """The most that the request may use."""
+    if bound is None:
+        return None
+    cost = figure(bound.cost, Unit.COST)
+    return {"input_tokens": bound.input, "output_tokens": bound.output, "cost": cost, "sure": bound.sure}
 
 
 def _limit(state: LimitState) -> output.Row:

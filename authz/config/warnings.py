@@ -10,6 +10,7 @@ from authz.config.secret import SHORTEST_TOKEN, Secret
 from authz.config.shape import walk
 from authz.config.store import Store
 from authz.config.yaml_source import DataPath
+from authz.limit.admission import Admission
 from authz.quota import Algorithm, Unit
 from authz.request import GatewayKind
 
@@ -29,6 +30,7 @@ def warnings(config: Config) -> Iterator[Finding]:
     yield from _idle_keys(config)
     yield from _unread_key_sources(config)
     yield from _slots_without_an_end(config)
+    yield from _admissions(config)
 
 
 def _secrets(config: Config) -> Iterator[Finding]:
@@ -140,13 +142,28 @@ def _unread_key_sources(config: Config) -> Iterator[Finding]:
 
 
 def _slots_without_an_end(config: Config) -> Iterator[Finding]:
-    silent = [name for name, gateway in config.gateways.items() if gateway.kind is not GatewayKind.ENVOY]
+    silent = [name for name, entry in config.gateways.items() if entry.token is None and entry.mtls is None]
     if not silent:
         return
     for name, limit in config.limits.items():
         if limit.unit is Unit.CONCURRENCY:
             message = (
-                f"the gateway `{silent[0]}` does not report when a request ends: "
+                f"the gateway `{silent[0]}` proves nothing, so it cannot tell when a request ends: "
                 "each keeps its slot for the gateway's whole `stream_timeout`"
             )
             yield Finding(("limits", name), message, on="key")
+
+
+def _admissions(config: Config) -> Iterator[Finding]:
+    places: list[tuple[DataPath, Admission | None]] = [
+        (("models", name, "admission"), model.admission) for name, model in config.models.items()
+    ]
+    places += [(("routes", index, "admission"), route.admission) for index, route in enumerate(config.routes)]
+    caddy = [name for name, gateway in config.gateways.items() if gateway.kind is GatewayKind.CADDY]
+    for path, admission in places:
+        if admission == "learned":
+            message = "requests may use more than is held for them: limits of tokens and cost can be overrun"
+            yield Finding(path, message)
+        elif admission == "fitted" and caddy:
+            message = f"the gateway `{caddy[0]}` cannot change bodies: behind it the worst case is held"
+            yield Finding(path, message)
