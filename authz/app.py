@@ -5,6 +5,7 @@ import gc
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,6 +23,7 @@ from authz.ledger.naming import name_of
 from authz.ledger.settle import Settler
 from authz.limit.policy import Policy
 from authz.limit.tokenizer import read_tokenizer
+from authz.limit.trial import note
 from authz.request import MAX_BODY, Gateway
 from authz.ruleset import Authenticators, NotInThisVersion, build_rules
 from authz.service import Service
@@ -63,6 +65,7 @@ class App:
             config=self._digest,
             denials_dropped=lambda: self._store.dropped_denials,
             expired=lambda: self._store.expired,
+            tried=lambda: self._store.trials.totals,
             names=lambda counter: name_of(counter, self._policies()),
         )
         self._decider = Decider(
@@ -71,6 +74,7 @@ class App:
             self._store.counters,
             wall_clock,
             store_failed=self.metrics.store_failed,
+            tried=partial(note, self._store.trials),
         )
         self.health = Health(
             version=__version__, config=self._digest, store=lambda: self._store.trouble or "ok"

@@ -11,6 +11,8 @@ from authz.limit.spending import Spending
 from authz.quota import TOKEN_UNITS, Quota
 from authz.store.records import Adjustment
 
+BESIDE = "~shadow"  # behind the name of the live limit that a shadow stands beside
+
 
 class When(Struct, frozen=True, kw_only=True):
     """When a policy applies: every part that is given must hold."""
@@ -60,9 +62,7 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     def beside(self) -> "Policy":
         """The shadow twin of a live policy; it counts for itself."""
-        return Policy(
-            name=f"{self.name}~shadow", quota=self.quota, partition_by=self.partition_by, shadow=True
-        )
+        return Policy(name=self.name + BESIDE, quota=self.quota, partition_by=self.partition_by, shadow=True)
 
     def amount_for(
         self, partition: Partition, adjustments: Mapping[Partition, Sequence[Adjustment]], now: int

@@ -7,7 +7,7 @@ client can make up a new one.
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
@@ -55,12 +55,14 @@ class Metrics:
         denials_dropped: Callable[[], int] = lambda: 0,
         expired: Callable[[], int] = lambda: 0,
         names: Names | None = None,
+        tried: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """`config` gives the digest of the configuration in force, `denials_dropped` what did not fit.
 
         `expired` counts the reservations that nobody told the end of; `names` says what a counter is
-        called by a person.
+        called by a person. `tried` counts what limits on trial would have refused, by limit.
         """
+        self._tried = tried
         self._expired = expired
         self.settlements = Settlements(names) if names is not None else Settlements()
         self._denials_dropped = denials_dropped
@@ -140,6 +142,14 @@ class Metrics:
         )
         dropped.add_metric([], self._denials_dropped())
         yield dropped
+        tried = CounterMetricFamily(
+            "authz_trial_refusals",
+            "Requests that were let through and that a limit on trial would have refused.",
+            labels=["policy"],
+        )
+        for name, count in self._tried().items():
+            tried.add_metric([name], count)
+        yield tried
         info = GaugeMetricFamily(
             "authz_build_info", "What is running; always 1.", labels=["version", "python", "config"]
         )
