@@ -6,12 +6,14 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from authz.gateway.settings import Address
 from tests.gateways.forward_auth_contract import with_model
 from tests.gateways.usage_answers import ANSWERS, CHAT, EVENTS
 from tests.support.certificates import Certificates
@@ -21,6 +23,7 @@ from tests.support.nginx import Nginx
 from tests.support.pieces_server import Pieces, PiecesServer
 from tests.support.ports import free_port
 from tests.support.raw_http import RawResponse, exchange, request_bytes
+from tests.support.rendered import RenderedNginx
 from tests.support.stub_authz import IDENTITY, Allowing, Denying, StubAuthz
 from tests.support.websocket import connect
 
@@ -289,6 +292,14 @@ def test_a_response_that_ends_while_authz_is_down_is_reported_when_it_is_back(
         assert only_told(authz)["usage"] == CHAT
 
 
+def with_two(around: Around, second: StubAuthz) -> RenderedNginx:
+    """nginx with two authz."""
+    address = Address("127.0.0.1", second.http_port)
+    return RenderedNginx(
+        around, lambda settings: replace(settings, authz_http=(*settings.authz_http, address))
+    )
+
+
 class Cramped(Nginx):
     """With little room for reports."""
 
@@ -387,3 +398,27 @@ def test_a_compressed_answer_is_not_asked_for_and_not_read(
     assert ask(data).body == body
     assert not server.received[0].values("accept-encoding")
     assert only_told(authz)["usage"] is None
+
+
+def test_a_report_goes_to_the_authz_that_decided_and_without_it_to_the_one_that_answers(
+    around: Around, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    server.will_answer(Pieces(pieces=[json.dumps({"usage": CHAT}).encode()]))
+    with StubAuthz() as second, with_two(with_model(around, server.port), second) as gateway:
+        for number in range(6):
+            authz.answer = second.answer = holding(f"res-{number}")
+            assert exchange(gateway.around.https, QUESTION, tls=tls).status == 200
+        wait_for(lambda: len(authz.ended) + len(second.ended) == 6)
+        for one in (authz, second):
+            assert len(one.asked) == len(one.ended) > 0
+
+        second.usage_status = 503
+        authz.answer = holding("res-first")
+        second.answer = holding("res-orphan")
+        asked = len(second.asked)
+        while len(second.asked) == asked:
+            assert exchange(gateway.around.https, QUESTION, tls=tls).status == 200
+        second.stop()
+        authz.answer = holding("res-last")
+        assert exchange(gateway.around.https, QUESTION, tls=tls).status == 200
+        wait_for(lambda: {"res-orphan", "res-last"} <= {report["reservation"] for report in authz.ended})
