@@ -14,21 +14,23 @@ from authz.cli.errors import CommandError, UsageError
 from authz.cli.options import DEFAULTS, Common
 from authz.cli.output import Row
 from authz.cli.rows import ADJUSTMENT_COLUMNS, adjustment_row, figure
+from authz.cli.trial_report import report
 from authz.config.base import nearest
 from authz.limit.partition import Partition, read_key
 from authz.limit.plan import hold_of
 from authz.limit.policy import Policy
 from authz.ruleset import policy_of
-from authz.store.levels import level_of
+from authz.store.levels import level_of, settled_of
 from authz.store.protocols import Registry
 from authz.store.records import Adjustment
 
 app = App(name="limits", help="Limits: what is left, overrides and grants.")
 adjustments = App(name="adjustments", help="The overrides and grants that were given by command.")
 app.command(adjustments)
+app.command(report)
 
 _LIMIT_COLUMNS = ("name", "unit", "quota", "window", "counted_by", "overrides", "mode", "counters")
-_LEVEL_COLUMNS = ("for", "quota", "left", "held", "reset_after")
+_LEVEL_COLUMNS = ("for", "quota", "settled", "held", "left", "reset_after")
 
 _Team = Annotated[str | None, Parameter(name="--team", help="For this team.")]
 _User = Annotated[str | None, Parameter(name="--user", help="For this user.")]
@@ -303,8 +305,9 @@ def _levels(
         row: dict[str, output.Value] = {
             "for": dict(partition),
             "quota": figure(hold.quota, unit),
-            "left": figure(level.remaining, unit),
+            "settled": figure(settled_of(counters[key], hold, now), unit),
             "held": figure(level.held, unit),
+            "left": figure(level.remaining, unit),
             "reset_after": round(level.reset_ms / 1000, 3),
         }
         rows.append((share, str(partition), row))

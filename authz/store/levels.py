@@ -30,12 +30,22 @@ def decode_state(encoded: bytes) -> State:
 
 def level_of(encoded: bytes, hold: Hold, now: int) -> Level:
     """A counter's level at `now` for the policy that `hold` describes; its amount does not matter."""
+    settled, held, reset = _figures(encoded, hold, now)
+    return Level(max(0, hold.quota - settled - held), reset, held)
+
+
+def settled_of(encoded: bytes, hold: Hold, now: int) -> int:
+    """What is used of a counter for good, debt included: beside it stands what running requests hold."""
+    return _figures(encoded, hold, now)[0]
+
+
+def _figures(encoded: bytes, hold: Hold, now: int) -> tuple[int, int, int]:
+    """What is settled, what is held, and after how many milliseconds all of it is free again."""
     standing = msgspec.msgpack.decode(encoded, type=Standing)
     hold = replace(hold, amount=0)
     if hold.kind is Kind.CONCURRENCY:
         ends = [deadline for _, deadline, _ in standing.running if deadline > now]
-        reset = max(ends, default=now) - now
-        return Level(max(0, hold.quota - len(ends)), reset, len(ends))
+        return 0, len(ends), max(ends, default=now) - now
     kind = KINDS[hold.kind]
     state = unpack(standing.state) if standing.state is not None else None
     if state is not None and (state[0] != hold.kind or state[1] != hold.window):
@@ -44,7 +54,8 @@ def level_of(encoded: bytes, hold: Hold, now: int) -> Level:
     used = kind.used(state)
     mark = kind.mark(state)
     held = sum(amount for at, deadline, amount in standing.running if at == mark and deadline > now)
-    return Level(max(0, hold.quota - used), kind.reset(state, now), min(held, used))
+    held = min(held, used)
+    return used - held, held, kind.reset(state, now)
 
 
 def standings(

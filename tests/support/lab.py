@@ -1,6 +1,7 @@
 """A whole service in memory, on a clock that the test turns: no socket, no file, no thread."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from authz.app import compile_condition
@@ -8,6 +9,7 @@ from authz.authenticate.key_format import MintedKey, mint
 from authz.config.load import loads
 from authz.decide import Decider
 from authz.decision import Decision
+from authz.limit.trial import note
 from authz.quota import parse_quota
 from authz.request import BodyState, Gateway, GatewayKind, Request
 from authz.ruleset import Authenticators, build_rules
@@ -43,7 +45,13 @@ class Lab:
         self.loaded = loads(config, compile_condition=compile_condition, environ={})
         authenticators = Authenticators(self.loaded.config, self.store.directory, self.clock)
         self.rules = build_rules(self.loaded, authenticators, self.store.directory)
-        self.decider = Decider(self.rules, self.store.directory, self.store.counters, self.clock)
+        self.decider = Decider(
+            self.rules,
+            self.store.directory,
+            self.store.counters,
+            self.clock,
+            tried=partial(note, self.store.trials),
+        )
         self.service = Service(self.decider, self.store.counters, self.store.denials, self.clock)
         self._made = 0
 
