@@ -140,6 +140,7 @@ gateways:
     token: {file: edge.token}
     listen: {http: 127.0.0.1:8081}
     max_body: 64KiB
+    lease: 30s
     server_name: llm.lab
   tls:
     kind: caddy
@@ -165,6 +166,7 @@ def test_settings_of_a_gateway(tmp_path: Path) -> None:
     assert edge.authz_grpc == (Address("::1", 9001),)
     assert edge.token == TokenSource("file", str(tmp_path / "edge.token"))
     assert edge.max_body == 65536
+    assert (edge.name, edge.lease_ms) == ("edge", 30_000)
     assert edge.claim_headers == ("x-admin",)
     assert [(up.name, up.url, up.models) for up in edge.upstreams] == [
         ("one", "http://10.0.0.5:8000", ("llama3",)),
