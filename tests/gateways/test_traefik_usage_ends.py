@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.gateways.answers_with_usage import CHAT, EVENTS, chunk
@@ -91,6 +92,23 @@ def test_101_a_client_that_leaves_after_any_part(traffic: Traffic, parts: int) -
     assert told["response_bytes"] == sum(map(len, STREAM[:parts]))
     assert told["usage"] == CHAT | {"completion_tokens": parts - 1}
     assert told["streamed"] is True
+
+
+def test_101_a_client_that_gives_up_a_stream_of_http2(traffic: Traffic) -> None:
+    traffic.allow()
+    traffic.server.will_answer(Pieces(pieces=STREAM, content_type=EVENTS, waits_at=2))
+    received = b""
+    with httpx2.Client(http2=True, verify=traffic.tls, trust_env=False) as sender:
+        url = f"https://localhost:{traffic.port}/v1/chat/completions"
+        with sender.stream("POST", url, content=ASKED) as response:
+            assert response.http_version == "HTTP/2"
+            for part in response.iter_raw():
+                received += part
+                if b"part-1" in received:
+                    break
+    told = traffic.told()
+    assert (told["status"], told["reached"], told["aborted"]) == (200, True, True)
+    assert told["usage"] == CHAT | {"completion_tokens": 1}
 
 
 def test_101_a_client_that_leaves_before_the_first_part(traffic: Traffic) -> None:
