@@ -180,15 +180,18 @@ def _repeated(name: str | None) -> _Fault:
 
 def _governed(body: bytes) -> Peek:
     raws, places, aside = _members(body)
-    limits = [_whole(raws, name, 1, 2**31 - 1) for name in OUTPUT_LIMITS]
-    asked = [limit for limit in limits if limit is not None]
-    if raws.get("stream_options", b"null")[:1] not in b"{n":
-        raise _Fault(Reason.BAD_PARAMETER, "`stream_options` must be an object.", "stream_options")
+    most: int | None = None
+    for name in places:
+        if name == "stream_options":
+            if raws[name][:1] not in b"{n":
+                raise _Fault(Reason.BAD_PARAMETER, "`stream_options` must be an object.", name)
+        elif (limit := _whole(raws, name, 1, 2**31 - 1)) is not None and (most is None or limit > most):
+            most = limit
     n, best_of = _whole(raws, "n", 1, MOST_CHOICES), _whole(raws, "best_of", 1, MOST_CHOICES)
     return Peek(
         model=_model(raws),
         stream=_flag(raws, "stream"),
-        max_output=max(asked) if asked else None,
+        max_output=most,
         choices=max(n or 1, best_of or 1),
         prompts=max(_count(raws, "prompt"), _count(raws, "input") if "messages" not in raws else 1),
         size=len(body),

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from authz.canonical import Target
 from authz.edit_request import LIMITS_OF
-from authz.limit.pairs import is_pairs, pairs_of
+from authz.limit.pairs import PAIRS, pairs_of
 from authz.peek import OUTPUT_LIMITS, Peek, Place
 from authz.quota import Unit
 from authz.request import BodyState, Request
@@ -26,7 +26,6 @@ _WITHOUT_OUTPUT = frozenset(
     {"/v1/embeddings", "/v1/moderations", "/v1/messages/count_tokens", "/tokenize", "/detokenize"}
     | {"/classify", "/pooling", "/v1/classify", "/v1/pooling"}
 )
-_NO_PLACE: Place = (0, b"null")
 _text = msgspec.json.Decoder(str)
 
 
@@ -100,7 +99,8 @@ def bound_of(
     if name is None and not has_body:
         return _NOTHING  # the list of models, a health check
     path, body, context = target.path, request.body, model.context if model is not None else None
-    inputs, repeated = pairs_of(body) if is_pairs(path) and peek.size else (peek.prompts, 0)
+    pairs = path in PAIRS
+    inputs, repeated = pairs_of(body) if pairs and peek.size else (peek.prompts, 0)
     read = (peek.text if peek.size else len(body)) + repeated + TEMPLATE_OVERHEAD * inputs
     if counted is not None and not repeated:
         read = min(read, counted + TEMPLATE_OVERHEAD * inputs)
@@ -110,14 +110,17 @@ def bound_of(
         read = max(read, context * inputs)
     sure_input = context is not None or not elsewhere
     sure, answer = sure_input, 0
-    if path not in _WITHOUT_OUTPUT and not is_pairs(path):
+    if path not in _WITHOUT_OUTPUT and not pairs:
         places = peek.places
-        answer = max((_tokens(places, name) for name in LIMITS_OF.get(path, OUTPUT_LIMITS)), default=0)
+        if places:
+            for limit in LIMITS_OF.get(path, OUTPUT_LIMITS):
+                if limit in places:
+                    answer = max(answer, _tokens(places[limit]))
         answer = answer or (model.max_output if model is not None else None) or context or 0
         if not answer:
             answer, sure = UNSTATED_OUTPUT, False
         if "n_predict" in places:  # obeyed by llama.cpp alone: it may raise the bound, not lower it
-            answer = max(answer, _tokens(places, "n_predict"))
+            answer = max(answer, _tokens(places["n_predict"]))
     return Bound(
         input=read,
         answer=answer,
@@ -129,9 +132,9 @@ def bound_of(
     )
 
 
-def _tokens(places: Mapping[str, Place], name: str) -> int:
+def _tokens(place: Place) -> int:
     """What a field asks for; 0: nothing."""
-    raw = places.get(name, _NO_PLACE)[1]
+    raw = place[1]
     return int(raw) if raw != b"null" else 0
 
 

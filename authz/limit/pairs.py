@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 MOST_COUNTED = 50_000  # commas; beyond, each is taken for the border of an item
-_PATHS = frozenset({"/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score"})
+PAIRS = frozenset({"/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score"})
+"""The paths of such requests."""
 
 
 class _Pairs(Struct):
@@ -22,10 +23,6 @@ class _Pairs(Struct):
 
 _pairs = msgspec.json.Decoder(_Pairs)
 _items = msgspec.json.Decoder(list[Raw])
-
-
-def is_pairs(path: str) -> bool:
-    return path in _PATHS
 
 
 def pairs_of(body: bytes) -> tuple[int, int]:
