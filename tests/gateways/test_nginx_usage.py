@@ -1,6 +1,7 @@
 """nginx tells authz what each response used, whole, once, and whatever happens; no byte of a response changes."""
 
 import json
+import signal
 import socket
 import ssl
 import time
@@ -422,3 +423,17 @@ def test_a_report_goes_to_the_authz_that_decided_and_without_it_to_the_one_that_
         authz.answer = holding("res-last")
         assert exchange(gateway.around.https, QUESTION, tls=tls).status == 200
         wait_for(lambda: {"res-orphan", "res-last"} <= {report["reservation"] for report in authz.ended})
+
+
+def test_reports_outlive_a_reload(
+    around: Around, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    server.will_answer(Pieces(pieces=[json.dumps({"usage": CHAT}).encode()]))
+    authz.usage_status = 503
+    with Nginx(with_model(around, server.port)) as gateway:
+        assert exchange(gateway.around.https, QUESTION, tls=tls).status == 200
+        assert gateway.process is not None
+        gateway.process.signal(signal.SIGHUP)
+        gateway.process.wait_until(lambda: "exited with code 0" in gateway.log)
+        authz.usage_status = 200
+        assert only_told(authz)["usage"] == CHAT
