@@ -93,7 +93,11 @@ ALLOWED = [
         length=False,
         upstream_body=CHAT,
     ),
-    Row(id="stream", status=200, **body('{"model": "llama3", "messages": [], "stream": true}')),
+    Row(
+        id="stream-with-usage",  # asked for by itself, so nothing is added
+        status=200,
+        **body('{"model": "llama3", "messages": [], "stream": true, "stream_options": {"include_usage": true}}'),
+    ),
     Row(id="big body", status=200, **body(b'{"model": "llama3", "messages": [{"content": "' + b"x" * 300_000 + b'"}]}')),
     Row(id="jwt", status=200, user="sso:carol", **headers(("Authorization", "Bearer {jwt}"), JSON)),
     Row(
