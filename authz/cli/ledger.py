@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -15,9 +15,9 @@ import msgspec
 from cyclopts import App, Parameter
 from msgspec import Struct
 
-from authz.cli import context, output
+from authz.cli import context, envoy_journal, nginx_journal, output
 from authz.cli.context import Context
-from authz.cli.envoy_journal import Skipped, read_lines, read_report
+from authz.cli.envoy_journal import Skipped, read_lines
 from authz.cli.errors import CommandError, UsageError
 from authz.cli.options import DEFAULTS, Common
 from authz.config import SecretMissing
@@ -28,7 +28,14 @@ from authz.store.protocols import Outcome
 
 app = App(name="ledger", help="The ledger of what was used: tell it again what it lacks.")
 
+Reader = Callable[[bytes, str], dict[str, object] | Skipped]
+"""Of a line, as an item of `POST /v1/usage` if it is that gateway's."""
+
 INVALID: Final = "invalid"
+_READERS: Final[Mapping[str, Reader]] = {
+    "envoy": envoy_journal.read_report,
+    "nginx": nginx_journal.read_report,
+}
 _BATCH: Final = 500
 _PATIENCE: Final = (0.2, 1.0, 3.0)  # seconds between two tries
 _TIMEOUT: Final = 30.0
@@ -53,26 +60,27 @@ def replay(
     gateway: str | None = None,
     common: Common = DEFAULTS,
 ) -> None:
-    """Tell the running service what an Envoy's journal says was used. What it knows changes nothing.
+    """Tell the running service what a gateway's own log says was used. What it knows changes nothing.
 
-    For what Envoy told while nobody listened, or not at all: the service was away, Envoy was killed.
+    For what it told while nobody listened, or not at all: the service was away, the gateway was killed.
 
     Parameters
     ----------
     files
-        What the rendered Envoy wrote to its standard output, plain or .gz; `-` for standard input.
+        What the rendered Envoy or nginx wrote to its standard output, plain or .gz; `-` for standard input.
     gateway
-        The entry of `gateways` whose journal it is, where there are several of kind envoy.
+        The entry of `gateways` whose log it is, where there are several of that kind, or of both kinds.
     """
     at = context.read(common)
-    name = _gateway(at, gateway)
+    kind = _kind(at, gateway)
+    name = _gateway(at, kind, gateway)
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
         streams = [_open(file, stack) for file in files]
         service = _Service(at, name)
         stack.callback(service.close)
         batch: list[dict[str, object]] = []
-        for report in _reports(streams, name, counts):
+        for report in _reports(streams, _READERS[kind], name, counts):
             batch.append(report)
             if len(batch) == _BATCH:
                 counts.update(service.tell(batch))
@@ -84,15 +92,22 @@ def replay(
     output.show_record(row, as_json=common.json)
 
 
-def _gateway(at: Context, wanted: str | None) -> str:
+def _kind(at: Context, wanted: str | None) -> str:
+    """Of the gateway that is meant: the named one's, else that of which there is one; Envoy first."""
+    entry = at.config.gateways.get(wanted) if wanted is not None else None
+    kinds = [each.kind.value for each in ([entry] if entry is not None else at.config.gateways.values())]
+    return next((kind for kind in _READERS if kind in kinds), "envoy")
+
+
+def _gateway(at: Context, kind: str, wanted: str | None) -> str:
     try:
-        name = entry_name(at.config, "envoy", wanted)
+        name = entry_name(at.config, kind, wanted)
     except UnusableSettings as error:
         raise UsageError(f"{error}.", hint="Choose one with --gateway NAME.") from None
     if name is None:
         raise CommandError(
-            f"{at.path} has no gateway of kind envoy.",
-            hint="Only Envoy keeps such a journal; the others tell again by themselves.",
+            f"{at.path} has no gateway of kind envoy or nginx.",
+            hint="Only those keep such a log.",
         )
     return name
 
@@ -105,7 +120,7 @@ def _open(file: str, stack: ExitStack) -> BufferedReader:
 
 
 def _reports(
-    streams: Sequence[BufferedReader], gateway: str, counts: Counter[str]
+    streams: Sequence[BufferedReader], read_report: Reader, gateway: str, counts: Counter[str]
 ) -> Iterator[dict[str, object]]:
     for stream in streams:
         for line in read_lines(stream):

@@ -265,7 +265,7 @@ def test_nobody_there(authz: Authz, config: Path, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("gateways", "said"),
     [
-        ("{edge: {kind: nginx, token: token-of-the-edge-in-the-tests}}", "no gateway of kind envoy"),
+        ("{edge: {kind: caddy, token: token-of-the-edge-in-the-tests}}", "no gateway of kind envoy or nginx"),
         ("{edge: {kind: envoy}}", "has no token"),
         ("{edge: {kind: envoy, token: {file: not-there}}}", "could not be read"),
     ],

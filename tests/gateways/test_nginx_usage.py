@@ -12,15 +12,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from authz.cli.nginx_journal import read_report
 from authz.gateway.settings import Address
 from tests.gateways.forward_auth_contract import with_model
 from tests.gateways.usage_answers import ANSWERS, CHAT, EVENTS
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, Swap
 from tests.support.model import DemoModel
-from tests.support.nginx import Nginx
+from tests.support.nginx import Nginx, NginxWithoutNjs
 from tests.support.pieces_server import Pieces, PiecesServer
 from tests.support.ports import free_port
 from tests.support.raw_http import RawResponse, exchange, request_bytes
@@ -337,12 +339,34 @@ def test_the_access_log_has_what_a_replay_needs(
     authz.answer = holding("res-logged")
     server.will_answer(Pieces(pieces=[json.dumps({"usage": CHAT}).encode()]))
     ask()
-    report = only_told(authz)
     log = gateway.log_with("res-logged")
-    [line] = [json.loads(line) for line in log.splitlines() if "res-logged" in line]
-    assert line["report"] == "kept"
-    assert json.loads(line["usage"]) == report.pop("usage")
-    assert {name: line[name] for name in report} == report
+    [line] = [line for line in log.splitlines() if "res-logged" in line]
+    assert json.loads(line)["report"] == "kept"
+    assert msgspec.json.decode(msgspec.json.encode(read_report(line.encode(), "edge"))) == only_told(authz)
+
+
+def test_without_njs_the_access_log_tells_the_bytes(
+    around: Around, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    server.will_answer(Pieces(pieces=[b'{"a": "b"}'], chunked=False))
+    authz.answer = holding("res-bytes")
+    data = request_bytes("GET", "/v1/models/x")
+    with NginxWithoutNjs(with_model(around, server.port)) as gateway:
+        assert exchange(gateway.around.https, data, tls=tls).status == 200
+        log = gateway.log_with("res-bytes")
+    [line] = [line for line in log.splitlines() if "res-bytes" in line]
+    report = read_report(line.encode(), "edge")
+    assert isinstance(report, dict)
+    assert isinstance(report.pop("duration_ms"), int)
+    assert report == {
+        "reservation": "res-bytes",
+        "usage": None,
+        "status": 200,
+        "reached": True,
+        "aborted": False,
+        "streamed": False,
+        "response_bytes": 10,
+    }
 
 
 EMBEDDINGS = b'{"data": [' + b",".join(b"%d.5" % n for n in range(2_500_000)) + b'], "usage": %b}'
