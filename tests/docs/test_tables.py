@@ -49,7 +49,7 @@ def test_the_gateways_own_answers_are_those_of_the_code() -> None:
 
 
 def test_the_metrics_are_those_of_the_code() -> None:
-    metrics = Metrics(version="1", config=lambda: "digest")
+    metrics = Metrics(version="1", config=lambda: "digest", tried=lambda: {"user-day": 1})
     metrics.decided("edge", "inference", Reason.ALLOWED, 0.001)
     metrics.store_failed("reserve")
     metrics.reloaded(applied=True)
