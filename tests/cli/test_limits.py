@@ -83,6 +83,29 @@ def test_an_override_and_a_grant_are_in_the_figures(authz: Authz, spend: Spend) 
     assert row["quota"] == 51_000_000
 
 
+def test_money_that_is_settled_held_and_granted_stands_apart(
+    authz: Authz, config: Path, spend: Spend
+) -> None:
+    partition = (("user", "alice"), ("model", "llama3"))
+    spend("user-cost", partition, 3 * NANO)
+
+    async def begin() -> None:
+        loaded, now = load(config), wall_clock()
+        store = open_store(loaded.store.url, clock=lambda: now)
+        await store.start()
+        policy = policy_of("user-cost", loaded.config.limits["user-cost"])
+        hold = hold_of(policy, partition, policy.quota.amount, needed=NANO // 2, now=now)
+        assert isinstance(await store.counters.reserve("rsv-running", "edge", [hold], 3_600_000), Reserved)
+        await store.close()
+
+    asyncio.run(begin())
+    granted = ("limits", "grant", "user-cost", "--user", "alice", "2.5", "--until", "7d")
+    assert authz(*granted).code == 0
+    (row,) = authz("limits", "show", "user-cost", "--json").json["levels"]
+    assert (row["quota"], row["settled"], row["held"], row["left"]) == (7.5, 3.0, 0.5, 4.0)
+    assert row["for"] == {"user": "alice", "model": "llama3"}
+
+
 def test_cost_is_written_and_shown_in_the_currency(authz: Authz) -> None:
     made = authz(
         *("limits", "override", "user-cost", "--user", "alice", "--model", "llama3", "2.5", "--json"),
