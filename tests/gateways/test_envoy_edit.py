@@ -15,8 +15,9 @@ from tests.support.certificates import Certificates
 from tests.support.gateway import Around
 from tests.support.pieces_server import Pieces, PiecesServer
 from tests.support.raw_http import chunked, request_bytes
+from tests.support.rendered import with_two_models
 from tests.support.rendered_envoy import RenderedEnvoy
-from tests.support.stub_authz import Allowing, StubAuthz
+from tests.support.stub_authz import IDENTITY, Allowing, StubAuthz
 
 BODY = '{"model":"demo","seed":9007199254740993,"messages":[{"content":"naïve 漢字 \\u0000 😀"}],"x":1.0e2}'.encode()
 USAGE = '"stream_options":{"include_usage":true},'
@@ -97,6 +98,22 @@ def test_four_megabytes(lab: EnvoyLab) -> None:
     assert len(body) == 4 << 20
     splices = [Splice(1, 0, USAGE)]
     assert received(lab, body, spell(len(body), splices)) == applied(body, splices)
+
+
+def test_a_changed_request_goes_where_authz_sent_it(
+    around: Around, authz: StubAuthz, certificates: Certificates
+) -> None:
+    """Envoy chooses the route anew when a header changes."""
+    with PiecesServer() as first, PiecesServer() as second:
+        change = with_two_models(second.port)
+        with RenderedEnvoy(with_model(around, first.port), change) as gateway:
+            edit = spell(len(BODY), SPLICES["insert"])
+            chosen = (*IDENTITY.items(), ("x-authz-backend", "other"))
+            authz.answer = Allowing(edit=edit, upstream=chosen)
+            assert EnvoyLab(gateway, authz, second, certificates).ask(BODY).status == 200
+        assert not first.received
+        assert second.received[-1].body == applied(BODY, SPLICES["insert"])
+        assert second.received[-1].values("x-authz-backend") == []
 
 
 def test_a_chunked_body(lab: EnvoyLab) -> None:

@@ -128,6 +128,12 @@ def test_an_answer_compressed_all_the_same_passes(lab: EnvoyLab) -> None:
     assert (response.body, usage_of(entry)) == (b"\x1f\x8b\0\0", {})
 
 
+@pytest.mark.parametrize("status", [200, 204, 304])
+def test_an_answer_without_a_body_passes(lab: EnvoyLab, status: int) -> None:
+    response, entry = lab.answered(Pieces(pieces=[], chunked=False, status=status))
+    assert (response.status, response.body, usage_of(entry)) == (status, b"", {})
+
+
 VECTOR = json.dumps([round(0.001 * number - 0.7, 6) for number in range(1536)])
 USED = '"usage":{"prompt_tokens":4096,"total_tokens":4096}'
 
