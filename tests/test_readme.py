@@ -100,6 +100,20 @@ def test_the_sdk_streams_a_chat(running: Running) -> None:
     assert len(done.stdout.split()) > 3
 
 
+def test_what_was_used_is_in_the_ledger(running: Running) -> None:
+    running.shell(block("curl --no-buffer"))
+    deadline = time.monotonic() + 1.0  # "within 1 s of its stream's end"
+    while "demo" not in (told := running.shell(block("authz usage"))).stdout and time.monotonic() < deadline:
+        pass
+    assert told.returncode == 0, told.stderr
+    header, row, *_ = (line.split("\t") for line in told.stdout.splitlines())
+    used = dict(zip(header, row, strict=True))
+    assert int(used["requests"]) >= 1
+    assert int(used["input_tokens"]) >= 1
+    assert int(used["output_tokens"]) >= 16
+    assert int(used["estimated_output_tokens"]) == 0  # it was asked for, so nothing was guessed
+
+
 def test_without_a_key_401(running: Running) -> None:
     done = running.shell(block("curl -i"))
     assert done.stdout.startswith("HTTP/1.1 401")
@@ -156,6 +170,7 @@ def test_every_block_is_run() -> None:
         "authz check",
         "authz render",
         "authz up",
+        "authz usage",
     )
     for kind, text in BLOCKS:
         if kind in ("sh", "python") and not text.startswith(("export", "make ")):
