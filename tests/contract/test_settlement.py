@@ -13,6 +13,7 @@ from authz.usage import Usage
 from tests.contract.kit import (
     DAY,
     HELD,
+    HOUR,
     MINUTE,
     NOON,
     Clock,
@@ -208,18 +209,38 @@ class TestSettle:
         late = await store.counters.settle("other", "edge", tokens(150))
         assert late.outcome is Outcome.UNKNOWN
 
-    async def test_a_day_later_they_stand_in_another_window(self, store: EmbeddedStore, clock: Clock) -> None:
-        """The hold knows nothing of the window after the next one."""
-        clock.now = at("2024-05-01 23:59")
-        await reserve(store, "a", calendar(1000, 400, clock.now), ttl=2 * MINUTE)
-        clock.now = at("2024-05-03 00:00:30")
-        done = await store.counters.settle("a", "edge", tokens(900))
+    @pytest.mark.parametrize(
+        ("zone", "day", "looked"),
+        [
+            ("UTC", 1, True),
+            ("UTC", 1, False),
+            ("Europe/Helsinki", 26, True),  # a day of 25 hours follows
+            ("Europe/Helsinki", 26, False),
+        ],
+    )
+    async def test_a_day_later_they_stand_in_another_window(
+        self, store: EmbeddedStore, clock: Clock, zone: str, day: int, looked: bool
+    ) -> None:
+        """The hold knows nothing of the end of the window after the next one."""
+
+        def hold(amount: int = 0) -> Hold:
+            return calendar(1000, amount, clock.now, zone=zone)
+
+        clock.now = at(f"2024-10-{day:02} 23:59", zone)
+        await reserve(store, "a", hold(400), ttl=2 * HOUR)
+        clock.now = at(f"2024-10-{day + 2:02} 00:00:30", zone)
+        done = await store.counters.settle("a", "edge", tokens(2000))
         assert done.outcome is Outcome.CORRECTED
-        assert done.levels[0].remaining == 500
-        assert await left(store, calendar(1000, 0, clock.now)) == 500
-        assert await left(store, calendar(1000, 0, at("2024-05-03 23:59"))) == 500
-        clock.now = at("2024-05-04 00:00")
-        assert await left(store, calendar(1000, 0, clock.now)) == 1000
+        assert done.levels[0].remaining == 0
+        clock.now = at(f"2024-10-{day + 2:02} 23:59:59.999", zone)
+        if looked:
+            assert await left(store, hold()) == 0
+            assert isinstance(await reserve(store, "b", hold(1)), Exhausted)
+        clock.pass_(1)
+        assert await left(store, hold()) == 400, "what of the debt went beyond that day goes on into the next"
+        assert isinstance(await reserve(store, "c", hold(400)), Reserved)
+        clock.now = at(f"2024-10-{day + 4:02} 00:00", zone)
+        assert await left(store, hold()) == 1000
 
     async def test_100_no_report_makes_a_counter_negative(self, store: EmbeddedStore) -> None:
         for n, used in enumerate((-1, -MAX_AMOUNT, 2**80, -(2**80))):

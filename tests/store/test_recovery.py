@@ -103,5 +103,18 @@ async def test_wherever_the_process_ends(tmp_path: Path, way: str, ends_after: i
         await run(f"sqlite://{tmp_path}/{committed_after}.db", way, ends_after, committed_after)
 
 
+async def test_107_a_slot_that_was_over_does_not_come_back_with_the_process(tmp_path: Path) -> None:
+    url, clock = f"sqlite://{tmp_path}/a.db", Clock()
+    store = open_store(url, clock=clock)
+    assert isinstance(await store.counters.reserve("a", "edge", [slot(1)], 10, facts()), Reserved)
+    clock.pass_(10)
+    assert isinstance(await store.counters.reserve("b", "edge", [slot(1)], MINUTE, facts()), Reserved)
+    store = crash_and_recover(store, url, clock, WAYS[0])
+    clock.pass_(-5)
+    assert not await store.counters.extend("a", "edge", MINUTE, DAY)
+    assert await store.counters.extend("b", "edge", MINUTE, DAY)
+    await store.close()
+
+
 async def test_without_an_end_it_is_the_same(tmp_path: Path) -> None:
     await run(f"sqlite://{tmp_path}/a.db", WAYS[0], -1, None)

@@ -1,0 +1,441 @@
+"""A store driven through whatever may happen to requests, beside an oracle that knows only what happened."""
+
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, ClassVar
+
+import hypothesis.strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from msgspec import Struct
+
+from authz.quota import Unit
+from authz.store.counting import KINDS, gcra
+from authz.store.open import open_store
+from authz.store.protocols import Exhausted, Hold, Kind, Outcome, Remembered, Reserved, Settled
+from authz.store.records import Source
+from authz.store.reservations import GRAIN, LATE, REPLAY, SETTLED
+from authz.usage import Usage
+from tests.contract.kit import DAY, HOUR, MINUTE, Clock, at, facts, note
+from tests.store.crashing import WAYS, crash_and_recover
+from tests.store.oracle import POLICIES, Account
+
+STARTS = [
+    at("2024-03-31 02:00", "Europe/Helsinki"),
+    at("2024-10-27 02:00", "Europe/Helsinki"),
+    at("2024-10-26 23:59:58", "Europe/Helsinki"),
+    at("2024-03-09 23:00", "America/Havana"),
+    at("2024-02-29 18:00"),
+    1_700_000_000_123,
+]
+AMOUNTS = st.one_of(st.integers(0, 12), st.integers(0, 70), st.sampled_from([0, 1, 50, 60, 100, 101, 150]))
+LONG = [MINUTE, HOUR, 23 * HOUR, DAY - MINUTE, DAY, 25 * HOUR, 8 * DAY, 31 * DAY]
+LIFE = 2 * MINUTE
+
+EXACT = {key for key, policy in POLICIES.items() if policy.is_exact}
+
+
+class Life(Struct):
+    """One admitted request, as it was told of."""
+
+    name: str  # its reservation
+    request: str  # its request id; empty: it came without facts
+    asks: dict[str, int]
+    held: Usage
+    created: int
+    deadline: int
+    ended: tuple[int, Source, Usage] | None = None  # when it was settled, and as what
+
+
+def answer(question: Coroutine[Any, Any, Any]) -> Any:
+    """An embedded store never suspends."""
+    try:
+        question.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("the store waited for something")
+
+
+class Machine(RuleBasedStateMachine):
+    """`url` is where the store is; `steps` counts what was done to all stores of a class."""
+
+    on_disk: ClassVar[bool] = False
+    crashes: ClassVar[bool] = False
+    steps: ClassVar[int] = 0
+    corrected: ClassVar[int] = 0
+    expired: ClassVar[int] = 0
+
+    @initialize(start=st.sampled_from(STARTS))
+    def begin(self, start: int) -> None:
+        self.place = Path(tempfile.mkdtemp(prefix="authz-machine-"))
+        self.url = f"sqlite://{self.place}/authz.db" if self.on_disk else "memory://"
+        self.clock = Clock(start)
+        self.newest = start
+        self.store = open_store(self.url, clock=self.clock)
+        self.store.keep_ledger(1000 * DAY)
+        self.accounts = {key: Account(policy) for key, policy in POLICIES.items()}
+        self.lives: list[Life] = []
+        self.open: dict[str, Life] = {}  # what may be settled
+        self.ended: dict[str, int] = {}  # what was settled, and when
+        self.ended_before: list[str] = []  # the same, of processes that are gone
+        self.leases: dict[str, int] = {}
+        self.serial = 0
+
+    # -- what holds after every step ---------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        return self.clock.now
+
+    @property
+    def counters(self) -> dict[str, Any]:
+        return dict(self.store._engine.tables.counters)
+
+    def after(self) -> None:
+        type(self).steps += 1
+        self.newest = max(self.newest, self.now)
+        states = self.counters
+        for key, account in self.accounts.items():
+            policy, state = account.policy, states.get(key)
+            if policy.kind is Kind.CONCURRENCY:
+                # Once over is over: a clock that steps back brings no lease to life again.
+                assert sum(end > self.newest for end in self.leases.values()) <= policy.quota
+                continue
+            account.check_promise()
+            if policy.kind is Kind.GCRA:
+                self.check_bucket(account, state)
+            elif state is None:
+                assert account.used(self.now) == 0, "a counter was forgotten"
+            else:
+                view = KINDS[policy.kind].view(policy.hold(key, 0, self.now), state, self.now)
+                assert KINDS[policy.kind].used(view) == account.used(self.now), (key, state)
+
+    def check_bucket(self, account: Account, state: Any) -> None:
+        if state is None:
+            assert account.drained(self.now, account.debts) == 0
+            return
+        assert state[gcra.AT] <= self.newest, "a bucket is ahead of every clock it saw"
+        account.latest = state[gcra.AT]  # a refund, too, brings a bucket to its moment
+        used = gcra.used(gcra.view(account.policy.hold("", 0, self.now), state, self.now))
+        assert used >= account.drained(self.now, account.debts), "a refund made capacity"
+
+    def check_levels(self, settled: Settled) -> None:
+        for hold, level in zip(settled.holds, settled.levels, strict=True):
+            assert 0 <= level.remaining <= hold.quota
+            assert level.held >= 0
+            if hold.kind is not Kind.GCRA:
+                used = self.accounts[hold.key].used(self.now)
+                assert level.remaining == max(0, hold.quota - used), hold.key
+
+    def check_ledger(self) -> None:
+        """Every request that is over once, as it ended, and no other."""
+        entries = self.store.ledger.entries(limit=10_000)
+        found = {entry.facts.request_id: entry for entry in entries}
+        assert len(found) == len(entries), "an entry twice"
+        for life in self.lives:
+            entry = found.pop(life.request, None)
+            if not life.request:
+                assert entry is None
+            elif life.ended is not None:
+                assert entry is not None, "a settlement was lost"
+                assert (entry.ended_at, entry.note.source, entry.note.usage) == life.ended
+            elif entry is None:
+                assert self.now < (life.deadline // GRAIN + 1) * GRAIN, "an expiry was lost"
+            else:
+                assert self.newest >= life.deadline, "it expired before its time"
+                expected = (life.deadline, Source.EXPIRED, life.held)
+                assert (entry.ended_at, entry.note.source, entry.note.usage) == expected
+                type(self).expired += 1
+            assert entry is None or (entry.at, entry.gateway) == (life.created, "edge")
+        assert not found, "an entry of nothing"
+        sums = self.store.ledger.usage(since=0, until=10**13, by=())
+        used = [entry.note.usage for entry in entries]
+        assert sum(each.requests for each in sums) == len(entries)
+        assert sum(each.input_tokens for each in sums) == sum(each.input for each in used)
+        assert sum(each.output_tokens for each in sums) == sum(each.output for each in used)
+
+    # -- what may happen ---------------------------------------------------------------------------
+
+    @rule(
+        milliseconds=st.one_of(
+            st.integers(0, 60), st.integers(0, 3000), st.integers(0, 30_000), st.sampled_from(LONG)
+        )
+    )
+    def advance(self, milliseconds: int) -> None:
+        self.clock.now += milliseconds
+        self.after()
+
+    @rule(milliseconds=st.one_of(st.integers(1, 200), st.integers(1, 5000)))
+    def step_back(self, milliseconds: int) -> None:
+        self.clock.now -= milliseconds
+        self.after()
+
+    @rule()
+    def keep_up(self) -> None:
+        """What is over ends, and all is written."""
+        self.newest = max(self.newest, self.now)
+        for _ in range(2):
+            self.store.keep_up()
+            self.store.wait_for_writer()
+        assert self.store.trouble is None
+        self.check_ledger()
+        self.after()
+
+    def ask(self, name: str, asks: dict[str, int], ttl: int, known: bool) -> Reserved | Exhausted:
+        self.serial += 1
+        request = f"q{self.serial}" if known else ""
+        holds = [POLICIES[key].hold(key, amount, self.now) for key, amount in asks.items()]
+        most = max(asks.values(), default=0)
+        held = Usage(input=most, output=self.serial)
+        told = facts(request, hold=held) if known else b""
+        reserved: Reserved | Exhausted
+        reserved = answer(self.store.counters.reserve(name, "edge", holds, ttl, told))
+        if isinstance(reserved, Reserved) and not reserved.replay:
+            life = Life(name, request, asks, held, self.now, self.now + ttl)
+            self.lives.append(life)
+            for key, amount in asks.items():
+                if key == "slots":
+                    self.leases[f"{name}/{self.serial}"] = life.deadline
+                else:
+                    self.accounts[key].hold(f"{name}/{self.serial}", self.now, amount)
+            life.name = f"{name}/{self.serial}"
+        return reserved
+
+    @rule(
+        asks=st.dictionaries(st.sampled_from(sorted(POLICIES)), AMOUNTS, max_size=5),
+        ttl=st.sampled_from([50, 500, 3000, 60_000]),
+        known=st.sampled_from([True, True, True, False]),
+    )
+    def reserve(self, asks: dict[str, int], ttl: int, known: bool) -> None:
+        asks = {key: 1 if key == "slots" else amount for key, amount in asks.items()}
+        name, before = f"r{self.serial + 1}", self.counters
+        holds = [POLICIES[key].hold(key, amount, self.now) for key, amount in asks.items()]
+        expected = answer(self.store.counters.peek(holds))
+        too_much = [
+            index
+            for index, (key, amount) in enumerate(asks.items())
+            if POLICIES[key].is_exact
+            and amount
+            and self.accounts[key].used(self.now) + amount > POLICIES[key].quota
+        ]
+        reserved = self.ask(name, asks, ttl, known)
+        assert type(expected) is type(reserved)
+        if isinstance(reserved, Exhausted):
+            assert self.counters == before, "a denial charged something"
+            assert answer(self.store.counters.find(name, "edge")) is Outcome.UNKNOWN
+            assert reserved.wait_ms == -1 or reserved.wait_ms >= 1
+            exact = [index for index in reserved.denied if list(asks)[index] in EXACT]
+            assert exact == too_much
+        else:
+            assert not too_much
+            assert [level.remaining for level in reserved.levels] == [
+                level.remaining for level in expected.levels
+            ]
+            self.open[name] = self.lives[-1]
+        self.after()
+
+    def outcomes(self, life: Life) -> set[Outcome]:
+        """What a settlement now may answer. Where the clock stepped back, it depends on who looked when."""
+        brief = not life.request and all(POLICIES[key].unit is Unit.REQUESTS for key in life.asks)
+        late = life.deadline + LATE
+        allowed = {Outcome.UNKNOWN} if self.now >= late else {Outcome.CORRECTED}
+        if self.now < life.deadline:
+            allowed = (
+                {Outcome.SETTLED, Outcome.CORRECTED} if self.newest >= life.deadline else {Outcome.SETTLED}
+            )
+        if self.newest >= late or (brief and (self.crashes or self.newest >= life.created + REPLAY)):
+            allowed.add(Outcome.UNKNOWN)
+        return allowed
+
+    @precondition(lambda self: self.open)
+    @rule(
+        data=st.data(),
+        share=st.one_of(st.integers(-3, 10), st.just(13)),
+        exact=st.one_of(AMOUNTS, st.just(-7)),
+        release=st.booleans(),
+    )
+    def settle(self, data: st.DataObject, share: int, exact: int, release: bool) -> None:
+        self.end(data.draw(st.sampled_from(sorted(self.open))), share, exact, release)
+
+    @precondition(lambda self: self.open)
+    @rule(
+        data=st.data(),
+        after=st.sampled_from([-1, 0, 1, 100, 200, HOUR, DAY, LATE - 1, LATE, LATE + MINUTE]),
+        looked=st.booleans(),
+        share=st.integers(0, 13),
+        exact=AMOUNTS,
+    )
+    def settle_around_its_deadline(
+        self, data: st.DataObject, after: int, looked: bool, share: int, exact: int
+    ) -> None:
+        name = data.draw(st.sampled_from(sorted(self.open)))
+        self.clock.now = max(self.now, self.open[name].deadline + after)
+        if looked:
+            self.keep_up()
+        self.end(name, share, exact, release=False)
+
+    def end(self, name: str, share: int, exact: int, release: bool) -> None:
+        life = self.open.pop(name)
+        most = max((amount for key, amount in life.asks.items() if key != "slots"), default=0)
+        actual = {Unit.TOKENS: most * share // 10, Unit.COST: exact}
+        if release:
+            actual = dict.fromkeys(Unit, 0)
+        told = Usage(input=max(0, actual[Unit.TOKENS]), output=abs(share))
+        source = Source.RELEASED if release else Source.REPORTED
+        before, seen = self.counters, answer(self.store.counters.find(name, "edge"))
+        note_ = note(told.input, told.output, source=source)
+        done: Settled = answer(self.store.counters.settle(name, "edge", actual, note_))
+        assert done.outcome in self.outcomes(life)
+        self.leases.pop(life.name, None)
+        if done.outcome is Outcome.UNKNOWN:
+            assert seen is Outcome.UNKNOWN
+            assert self.counters == before
+            self.after()
+            return
+        assert isinstance(seen, Remembered)
+        assert (seen.created, seen.expired) == (life.created, done.outcome is Outcome.CORRECTED)
+        if done.outcome is Outcome.CORRECTED:
+            source = Source.CORRECTED
+            type(self).corrected += bool(life.request)
+        life.ended = (self.now, source, told)
+        self.ended[name] = self.now
+        for key in life.asks:
+            unit = POLICIES[key].unit
+            if unit in actual and key != "slots":
+                self.accounts[key].settle(life.name, self.now, max(0, actual[unit]))
+        self.after()
+        self.check_levels(done)
+
+    @precondition(lambda self: self.ended or self.ended_before)
+    @rule(data=st.data(), amount=AMOUNTS)
+    def settle_again(self, data: st.DataObject, amount: int) -> None:
+        before = self.counters
+        name = data.draw(st.sampled_from([*self.ended, *self.ended_before]))
+        done: Settled = answer(self.store.counters.settle(name, "edge", {Unit.TOKENS: amount}, note(amount)))
+        if name in self.ended and self.newest < self.ended[name] + SETTLED:
+            assert done.outcome is Outcome.ALREADY
+        assert done.outcome in (Outcome.ALREADY, Outcome.UNKNOWN)
+        assert self.counters == before
+        assert not answer(self.store.counters.extend(name, "edge", MINUTE, LIFE))
+        self.after()
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), ttl=st.sampled_from([100, 4000, 50_000, HOUR]))
+    def extend(self, data: st.DataObject, ttl: int) -> None:
+        name = data.draw(st.sampled_from(sorted(self.open)))
+        life, before = self.open[name], self.counters
+        runs = answer(self.store.counters.extend(name, "edge", ttl, LIFE))
+        assert self.counters == before
+        if runs:
+            assert self.now < life.deadline, "what is over was revived"
+            life.deadline = max(life.deadline, min(self.now + ttl, life.created + LIFE))
+            if life.name in self.leases:
+                self.leases[life.name] = life.deadline
+        elif life.request:
+            assert self.newest >= life.deadline, "what runs was not extended"
+        self.after()
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), seen=st.booleans(), again=st.booleans(), way=st.sampled_from(WAYS))
+    def run_long(self, data: st.DataObject, seen: bool, again: bool, way: str) -> None:
+        """Extended to the last, it is not over before; whether that was written down, or the process ended."""
+        name = data.draw(st.sampled_from(sorted(self.open)))
+        life = self.open[name]
+        if seen:
+            self.keep_up()
+        if self.newest < life.deadline and answer(self.store.counters.extend(name, "edge", HOUR, LIFE)):
+            life.deadline = max(life.deadline, life.created + LIFE)
+            if life.name in self.leases:
+                self.leases[life.name] = life.deadline
+            if self.crashes:
+                self.crash(way)
+            self.clock.now = max(self.now, life.deadline - 1)
+            self.store.keep_up()
+            found = answer(self.store.counters.find(name, "edge"))
+            assert not isinstance(found, Remembered) or not found.expired
+            assert isinstance(found, Remembered) or not life.request
+            if again:
+                self.end(name, 5, 5, release=False)
+        self.after()
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def retry_and_strangers(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.open)))
+        life = self.open[name]
+        self.newest = max(self.newest, self.now)
+        before = self.counters
+        for question in (
+            self.store.counters.settle(name, "stranger", {Unit.TOKENS: 0}, note()),
+            self.store.counters.settle(f"{name}~", "edge", {Unit.TOKENS: 0}, note()),
+        ):
+            assert answer(question).outcome in (Outcome.FOREIGN, Outcome.UNKNOWN)
+        assert not answer(self.store.counters.extend(name, "stranger", MINUTE, LIFE))
+        if (
+            life.request
+            and life.created <= self.now
+            and self.newest < min(life.deadline, life.created + REPLAY)
+        ):
+            again = self.ask(name, life.asks, 60_000, known=True)
+            assert isinstance(again, Reserved)
+            assert again.replay
+        assert self.counters == before
+        self.after()
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data(), asks=st.dictionaries(st.sampled_from(["fixed", "gcra"]), AMOUNTS, min_size=1))
+    def same_id_again(self, data: st.DataObject, asks: dict[str, int]) -> None:
+        """Another attempt: it is charged, entered as held when its time is over, and nobody settles it."""
+        name = data.draw(st.sampled_from(sorted(self.ended)))
+        if self.newest < self.ended[name] + SETTLED <= self.now + SETTLED:
+            reserved = self.ask(name, asks, 3000, known=True)
+            assert isinstance(reserved, Exhausted) or not reserved.replay
+        self.after()
+
+    @precondition(lambda self: self.crashes)
+    @rule(way=st.sampled_from(WAYS))
+    def crash(self, way: str) -> None:
+        holds = [policy.hold(key, 0, self.now) for key, policy in POLICIES.items()]
+        before = self.levels(holds)
+        self.store = crash_and_recover(self.store, self.url, self.clock, way)
+        self.store.keep_ledger(1000 * DAY)
+        self.ended_before += self.ended
+        self.ended.clear()
+        if self.now >= self.newest:
+            assert self.levels(holds) == before
+        self.check_memory()
+        self.after()
+
+    def levels(self, holds: list[Hold]) -> list[tuple[int, int]]:
+        reserved = answer(self.store.counters.peek(holds))
+        return [(level.remaining, level.held) for level in reserved.levels]
+
+    def check_memory(self) -> None:
+        """Without any upkeep: what was settled was not lost, and is not open again."""
+        for name in self.ended_before:
+            assert isinstance(answer(self.store.counters.find(name, "edge")), Outcome)
+        entries = {entry.facts.request_id for entry in self.store.ledger.entries(limit=10_000)}
+        assert {life.request for life in self.lives if life.request and life.ended is not None} <= entries
+
+    def teardown(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        try:
+            self.keep_up()
+            answer(self.store.close())
+        finally:
+            shutil.rmtree(self.place)
+
+
+class InMemory(Machine):
+    pass
+
+
+class OnDisk(Machine):
+    on_disk = True
+
+
+class OnDiskWithCrashes(Machine):
+    on_disk = True
+    crashes = True
