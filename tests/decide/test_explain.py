@@ -30,6 +30,27 @@ def test_stages_up_to_the_first_refusal(question: dict[str, str], stages: int, w
     assert told.stages[-1].passed is isinstance(told.decision, Allow)
 
 
+@pytest.mark.parametrize(
+    ("admission", "words"),
+    [
+        ("worst_case", "may use 146 tokens of input and 2048 of output"),
+        ("fitted", "unless the service knows how long answers are and limits this one (fitted)"),
+        ("learned", "so quotas may be overrun (learned)"),
+    ],
+)
+def test_what_may_be_used_and_what_is_held(admission: str, words: str) -> None:
+    lab = Lab(CONFIG.replace("    limits:", f"    admission: {admission}\n    limits:", 1))
+    body = b'{"model":"llama3","stream":true,"messages":[{"role":"user","content":"hi there"}]}'
+    asked = Question(path="/v1/chat/completions", body=body, key=lab.key().key)
+    told = asyncio.run(explain(lab.loaded, lab.store, asked, lab.clock))
+    assert isinstance(told.decision, Allow)
+    assert words in told.stages[-1].text, told.stages[-1].text
+    assert told.admission == admission
+    assert told.bound is not None
+    assert (told.bound.input, told.bound.sure) == (len(body) + 64, True)
+    assert told.decision.edit == f'{len(body)} 1+0="stream_options":{{"include_usage":true}},'
+
+
 def test_nothing_is_spent() -> None:
     lab = Lab(CONFIG)
     key = lab.key()
