@@ -1,6 +1,7 @@
 """What Envoy tells authz of an answer: exactly the usage that the model server sent, and never a word of its content."""
 
 import json
+import random
 import socket
 import time
 from collections.abc import Iterator
@@ -116,6 +117,76 @@ def test_100_a_count_that_is_none_is_handed_on_for_authz_to_judge(
     given = usage.pop("input", None)
     assert given == seen if not isinstance(seen, str) else str(given).startswith(seen)
     assert not usage
+
+
+WORDS = [
+    "usage",
+    '"usage":{"prompt_tokens":1}',
+    "\\",
+    '\\"',
+    '"',
+    "{",
+    "}",
+    "[]",
+    "data: ",
+    "\n",
+    "\u2028",
+    "漢",
+    "input",
+]
+
+
+def anything(chance: random.Random, depth: int) -> Any:
+    """Some JSON, as a model may write it, below the top."""
+    kind = chance.randrange(6 if depth else 4)
+    if kind == 0:
+        return "".join(chance.choices(WORDS, k=chance.randrange(5)))
+    if kind == 1:
+        return chance.choice([None, True, False, 0, -1.5e-7, 12345678901234567890])
+    if kind == 2:
+        return chance.random()
+    if kind == 3:
+        return {"usage": {"prompt_tokens": 1, "input_tokens": 1, "output_tokens": 1}}
+    members = chance.randrange(4)
+    if kind == 4:
+        return [anything(chance, depth - 1) for _ in range(members)]
+    return {"".join(chance.choices(WORDS, k=2)): anything(chance, depth - 1) for _ in range(members)}
+
+
+def document(chance: random.Random, usage: Any) -> dict[str, Any]:
+    """Some object with that usage among its members; no other member goes by a name that counts."""
+    members = [
+        (f"{chance.choice(WORDS)}-{number}", anything(chance, 3)) for number in range(chance.randrange(6))
+    ]
+    if usage is not None:
+        members.insert(chance.randint(0, len(members)), ("usage", usage))
+    return dict(members)
+
+
+def test_103_any_json_cut_anywhere_is_read_as_json_is(lab: EnvoyLab) -> None:
+    chance = random.Random(103)
+    for _ in range(120):
+        counts = {"prompt_tokens": chance.randrange(10**6), "completion_tokens": chance.randrange(10**6)}
+        usage = chance.choice([None, counts])
+        style: dict[str, Any] = {
+            "ensure_ascii": chance.random() < 0.5,
+            "separators": chance.choice([(",", ":"), (", ", ": "), (" ,", " : ")]),
+        }
+        streamed = chance.random() < 0.5
+        if streamed:
+            parts = [json.dumps(document(chance, None), **style) for _ in range(chance.randrange(4))]
+            parts.insert(chance.randint(0, len(parts)), json.dumps(document(chance, usage), **style))
+            body = "".join(f"data: {part}\n\n" for part in parts).encode()
+        else:
+            style["indent"] = chance.choice([None, 1])
+            body = json.dumps(document(chance, usage), **style).encode()
+        pieces = in_pieces(body, chance.randint(1, len(body)))[:200]
+        pieces.append(body[sum(map(len, pieces)) :])
+        answer = Pieces(pieces=[piece for piece in pieces if piece], content_type=SSE if streamed else JSON)
+        response, entry = lab.answered(answer)
+        assert response.body == body
+        expected = {"input": counts["prompt_tokens"], "output": counts["completion_tokens"]}
+        assert usage_of(entry) == ({} if usage is None else expected), body
 
 
 def test_compressed_answers_are_not_asked_for(lab: EnvoyLab) -> None:
