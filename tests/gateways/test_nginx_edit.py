@@ -106,7 +106,7 @@ def test_a_changed_request_is_read_for_its_usage_as_well(
     assert response.header("x-ratelimit-limit-requests") == "60"
     assert server.received[0].head.startswith("POST /v1/x?a=%20b HTTP/1.1\r\n")
     gateway.process.wait_until(lambda: bool(authz.ended))  # type: ignore[union-attr]
-    [report] = authz.ended
+    report = authz.ended[0]
     assert (report["usage"], report["reservation"], report["status"]) == ({"total_tokens": 7}, "res-1", 200)
 
 
@@ -133,7 +133,7 @@ def test_a_change_that_cannot_be_made_lets_nothing_through(
     assert (response.status, response.json()["error"]["code"]) == (503, "authz_unavailable")
     assert not server.received
     gateway.process.wait_until(lambda: bool(authz.ended))  # type: ignore[union-attr]
-    [report] = authz.ended  # so that what was held for it is given back
+    report = authz.ended[0]  # so that what was held for it is given back
     assert (report["reservation"], report["status"], report["reached"]) == ("res-1", 503, False)
 
 

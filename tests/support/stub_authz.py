@@ -118,6 +118,7 @@ class StubAuthz:
     asked: list[Asked] = field(default_factory=list)
     reports: list[Reported] = field(default_factory=list)
     usage_status: int = 200  # what POST /v1/usage is answered with
+    usage_delay: float = 0.0  # seconds until then
     access_log: list[Any] = field(default_factory=list)  # HTTPAccessLogEntry
     access_log_tokens: list[str | None] = field(default_factory=list)
     broken: bool = False  # every call over gRPC ends with UNAVAILABLE, except health checks
@@ -133,6 +134,7 @@ class StubAuthz:
         self.asked.clear()
         self.reports.clear()
         self.usage_status = 200
+        self.usage_delay = 0.0
 
     @property
     def ended(self) -> list[dict[str, Any]]:
@@ -267,6 +269,7 @@ class StubAuthz:
                 for item in items
             ]
         content = (("content-type", "application/json"),)
+        await asyncio.sleep(self.usage_delay)
         await _send(send, self.usage_status, content, json.dumps({"results": results}).encode())
 
     # gRPC
