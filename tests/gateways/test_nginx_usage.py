@@ -144,23 +144,21 @@ def test_what_the_model_server_told_is_reported(
     assert {call.token for call in authz.reports} == {"gateway-token-of-the-tests"}
 
 
+@pytest.mark.parametrize("after", [0, 1, 5])
 def test_101_a_client_that_leaves_is_reported_with_the_count_so_far(
-    gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+    gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer, after: int
 ) -> None:
-    for after in (0, 1, 5):
-        authz.answer = holding(f"res-{after}")
-        counts = [{**CHAT, "completion_tokens": n} for n in range(1, 9)]
-        events = [f"data: {json.dumps({'usage': count})}\n\n".encode() for count in counts]
-        server.will_answer(Pieces(pieces=events, content_type=EVENTS, waits_at=after))
-        with leaving(gateway, tls, QUESTION) as connection:
-            read_until(connection, events[after - 1] if after else b"\r\n\r\n")
-        wait_for(lambda: any(report["reservation"] == f"res-{after}" for report in authz.ended))
-        report = authz.ended[-1]
-        assert report["aborted"] is True
-        assert (report["status"], report["reached"], report["streamed"]) == (200, True, True)
-        assert report["usage"] == (counts[after - 1] if after else None)
-        assert report["response_bytes"] == sum(map(len, events[:after]))
-        server.go_on.set()
+    counts = [{**CHAT, "completion_tokens": n} for n in range(1, 9)]
+    events = [f"data: {json.dumps({'usage': count})}\n\n".encode() for count in counts]
+    server.will_answer(Pieces(pieces=events, content_type=EVENTS, waits_at=after))
+    with leaving(gateway, tls, QUESTION) as connection:
+        read_until(connection, events[after - 1] if after else b"\r\n\r\n")
+    report = only_told(authz)
+    server.go_on.set()
+    assert report["aborted"] is True
+    assert (report["status"], report["reached"], report["streamed"]) == (200, True, True)
+    assert report["usage"] == (counts[after - 1] if after else None)
+    assert report["response_bytes"] == sum(map(len, events[:after]))
 
 
 def test_101_a_client_that_leaves_before_the_answer_is_reported(
@@ -261,26 +259,20 @@ def test_what_authz_holds_nothing_for_is_not_reported(
     assert only_told(authz)["reservation"] == "res-last"
 
 
-def test_reports_wait_for_an_authz_that_is_away_and_then_all_arrive(
+def test_reports_wait_for_an_authz_that_takes_none_and_then_all_arrive(
     authz: StubAuthz, server: PiecesServer, ask: Ask
 ) -> None:
-    """Answers that had begun: without authz nothing new is let through."""
-    for refused in (True, False):
-        expected = {}
-        if refused:
-            authz.usage_status = 503
-        for number in range(40):
-            authz.answer = holding(f"res-{refused}-{number}")
-            usage = {**CHAT, "completion_tokens": number}
-            server.will_answer(Pieces(pieces=[json.dumps({"usage": usage}).encode()]))
-            assert ask().status == 200
-            expected[f"res-{refused}-{number}"] = usage
-        if refused:
-            assert not authz.reports
-            authz.usage_status = 200
-        wait_for(lambda: expected.keys() <= {report["reservation"] for report in authz.ended})
-        found = {report["reservation"]: report["usage"] for report in authz.ended}
-        assert {name: found[name] for name in expected} == expected
+    authz.usage_status = 503
+    expected = {}
+    for number in range(40):
+        authz.answer = holding(f"res-{number}")
+        usage = expected[f"res-{number}"] = {**CHAT, "completion_tokens": number}
+        server.will_answer(Pieces(pieces=[json.dumps({"usage": usage}).encode()]))
+        assert ask().status == 200
+    assert not authz.reports
+    authz.usage_status = 200
+    reports = told(authz, len(expected))
+    assert {report["reservation"]: report["usage"] for report in reports} == expected
 
 
 def test_a_response_that_ends_while_authz_is_down_is_reported_when_it_is_back(
