@@ -115,9 +115,9 @@ def test_a_command_beside_it_is_in_force_within_a_second(shared: RunningUp) -> N
     create = [AUTHZ, "keys", "create", "--user", "eve", "--config", config]
     lines = subprocess.run(create, capture_output=True, text=True, check=True).stdout.splitlines()
     made = dict(line.split("\t", 1) for line in lines)
-    eventually(lambda: shared.get("/v1/models", key=made["key"]).status == 200, 1.5)
+    eventually(lambda: shared.get("/v1/models", key=made["key"]).status == 200, 1.5 * shared.slowness)
     subprocess.run([AUTHZ, "keys", "revoke", made["id"], "--config", config], capture_output=True, check=True)
-    eventually(lambda: shared.get("/v1/models", key=made["key"]).status == 401, 1.5)
+    eventually(lambda: shared.get("/v1/models", key=made["key"]).status == 401, 1.5 * shared.slowness)
 
 
 def test_a_second_one_in_the_same_directory_is_refused(shared: RunningUp) -> None:
@@ -134,8 +134,8 @@ def test_a_signal_stops_everything_within_two_seconds(launch: Launch, number: si
     children = running.children()
     begun = time.monotonic()
     running.process.send_signal(number)
-    assert running.process.wait(10) == 0
-    assert time.monotonic() - begun < 2
+    assert running.process.wait(60) == 0
+    assert time.monotonic() - begun < 2 * running.slowness
     assert not [name for name, pid in children.items() if alive(pid)]
 
 
@@ -148,9 +148,9 @@ def test_a_child_that_hangs_does_not_hold_it_up_and_a_second_signal_even_less(la
     running.process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(10) == 128 + signal.SIGINT
-    assert time.monotonic() - begun < 1
-    eventually(lambda: not any(map(alive, children.values())), 2)
+    assert running.process.wait(60) == 128 + signal.SIGINT
+    assert time.monotonic() - begun < running.slowness
+    eventually(lambda: not any(map(alive, children.values())), 2 * running.slowness)
 
 
 def test_hanging_children_are_killed_within_two_seconds(launch: Launch) -> None:
@@ -160,8 +160,8 @@ def test_hanging_children_are_killed_within_two_seconds(launch: Launch) -> None:
         kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(10) == 0
-    assert time.monotonic() - begun < 2
+    assert running.process.wait(60) == 0
+    assert time.monotonic() - begun < 2 * running.slowness
     assert not any(map(alive, children.values()))
 
 
@@ -170,7 +170,7 @@ def test_kill_9_leaves_no_orphan_and_the_next_one_starts(launch: Launch) -> None
     children, old = running.children(), running.told["key"]
     running.process.kill()
     running.process.wait()
-    eventually(lambda: not any(map(alive, children.values())), 2)
+    eventually(lambda: not any(map(alive, children.values())), 2 * running.slowness)
     again = launch("--demo").ready()
     assert again.get("/v1/models", key=again.told["key"]).status == 200
     answer = again.get("/v1/models", key=old)
