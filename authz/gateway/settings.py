@@ -16,6 +16,7 @@ AUTH_TIMEOUT = 2.0
 STREAM_TIMEOUT = STREAM_TIMEOUT_MS // 1000
 """Seconds that one response or WebSocket may last."""
 
+
 class UnusableSettings(ValueError):
     """Settings from which no gateway configuration can be written. The text says what to change."""
 
