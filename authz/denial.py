@@ -33,7 +33,7 @@ def deny(
 
     `message` replaces the reason's own text and must hold no credential;
     `param` names the field at fault. `wait_ms` is after how long another try may
-    succeed (None or negative: nobody can say, or never). `challenge` is the
+    succeed (None: what the reason says; negative: never). `challenge` is the
     WWW-Authenticate of a 401 (RFC 9110 11.6.1). `headers` are sent besides.
     """
     answer = ANSWERS[reason]
@@ -41,6 +41,8 @@ def deny(
     sent = [("content-type", "application/json"), ("x-request-id", request_id)]
     if answer.http == 401:
         sent.append(("www-authenticate", challenge or DEFAULT_CHALLENGE))
+    if wait_ms is None:
+        wait_ms = answer.wait_ms
     if wait_ms is not None and wait_ms >= 0:
         sent.append(("retry-after", str(-(-wait_ms // 1000))))
         sent.append(("retry-after-ms", str(wait_ms)))

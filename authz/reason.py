@@ -42,6 +42,10 @@ class Reason(StrEnum):
     TOKEN_NOT_YET_VALID = "token_not_yet_valid"
     TOKEN_WRONG_ISSUER = "token_wrong_issuer"
     TOKEN_WRONG_AUDIENCE = "token_wrong_audience"
+    PASSWORD_WRONG = "password_wrong"
+    SECRET_WRONG = "secret_wrong"
+    CERTIFICATE_INVALID = "certificate_invalid"
+    CERTIFICATE_EXPIRED = "certificate_expired"
     NETWORK_REFUSED = "network_refused"
 
     NO_ROUTE = "no_route"
@@ -53,7 +57,9 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"
     CONCURRENCY_LIMITED = "concurrency_limited"
     QUOTA_EXHAUSTED = "quota_exhausted"
+    TOO_MANY_TRIES = "too_many_tries"
 
+    HASHING_BUSY = "hashing_busy"
     KEYS_UNAVAILABLE = "keys_unavailable"
     STORE_UNAVAILABLE = "store_unavailable"
     INTERNAL_ERROR = "internal_error"
@@ -68,6 +74,7 @@ class Answer(NamedTuple):
     type: str
     text: str
     retryable: bool = False
+    wait_ms: int | None = None  # after which another try may succeed, where that is always the same
 
 
 _INVALID, _UNAUTHENTICATED, _FORBIDDEN, _EXHAUSTED, _UNAVAILABLE = 3, 16, 7, 8, 14
@@ -117,6 +124,10 @@ ANSWERS: dict[Reason, Answer] = {
     Reason.TOKEN_NOT_YET_VALID: _unauthenticated("invalid_token", "The token is not valid yet. Check the clocks."),
     Reason.TOKEN_WRONG_ISSUER: _unauthenticated("invalid_token", "The token comes from an issuer that is not accepted here."),
     Reason.TOKEN_WRONG_AUDIENCE: _unauthenticated("invalid_token", "The token is meant for another audience."),
+    Reason.PASSWORD_WRONG: _unauthenticated("invalid_credentials", "The user or the password is wrong."),
+    Reason.SECRET_WRONG: _unauthenticated("invalid_credentials", "The secret is wrong."),
+    Reason.CERTIFICATE_INVALID: _unauthenticated("invalid_certificate", "The client certificate is not accepted here."),
+    Reason.CERTIFICATE_EXPIRED: _unauthenticated("expired_certificate", "The client certificate has expired. Ask for a new one."),
     Reason.NETWORK_REFUSED: _forbidden("network_not_allowed", "Requests from this network are not accepted."),
     Reason.NO_ROUTE: _forbidden("route_not_allowed", "This method and path are not served here."),
     Reason.NOT_AUTHORIZED: _forbidden("not_authorized", "The caller does not meet this route's conditions."),
@@ -126,6 +137,8 @@ ANSWERS: dict[Reason, Answer] = {
     Reason.RATE_LIMITED: Answer(429, _EXHAUSTED, "rate_limit_exceeded", _RATE, "Too many requests.", retryable=True),
     Reason.CONCURRENCY_LIMITED: Answer(429, _EXHAUSTED, "rate_limit_exceeded", _RATE, "Too many requests at once.", retryable=True),
     Reason.QUOTA_EXHAUSTED: Answer(429, _EXHAUSTED, "insufficient_quota", _QUOTA, "The quota is used up."),
+    Reason.TOO_MANY_TRIES: Answer(429, _EXHAUSTED, "rate_limit_exceeded", _RATE, "Too many wrong secrets came from this address. Wait before the next try.", retryable=True, wait_ms=6_000),
+    Reason.HASHING_BUSY: Answer(503, _UNAVAILABLE, "authentication_busy", _SERVER, "Too many passwords are waiting to be checked. Try again in a moment.", retryable=True, wait_ms=1_000),
     Reason.KEYS_UNAVAILABLE: Answer(503, _UNAVAILABLE, "keys_unavailable", _SERVER, "The signing keys of the identity provider cannot be fetched.", retryable=True),
     Reason.STORE_UNAVAILABLE: Answer(503, _UNAVAILABLE, "authz_unavailable", _SERVER, "The authorization store does not answer.", retryable=True),
     Reason.INTERNAL_ERROR: Answer(503, _UNAVAILABLE, "authz_unavailable", _SERVER, "Authorization failed internally.", retryable=True),

@@ -2,17 +2,28 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from authz.authenticate.act_for import ActFor
+from authz.authenticate.anonymous import AnonymousAuthenticator
 from authz.authenticate.api_key import ApiKeyAuthenticator
+from authz.authenticate.basic import BasicAuthenticator
+from authz.authenticate.certificate import CertificateAuthenticator
 from authz.authenticate.combine import AllOf, AnyOf, challenge, credential_slots
 from authz.authenticate.jwt import JwtAuthenticator
 from authz.authenticate.jwt_settings import JwtSettings
 from authz.authenticate.network import NetworkAuthenticator
+from authz.authenticate.passwords import Passwords
 from authz.authenticate.presented import Slot
 from authz.authenticate.protocol import Authenticator
+from authz.authenticate.shared_secret import SharedSecretAuthenticator
+from authz.authenticate.throttle import Throttle
 from authz.authorize import HasRoles, HasScopes, ModelsAllowed, ModelsAny, ModelsListed, Rule
 from authz.authorize.conditions import compile_condition
 from authz.catalog import Catalog
 from authz.config import authenticators as configured
+from authz.config.credentials import AnonymousAuthenticator as AnonymousEntry
+from authz.config.credentials import BasicAuthenticator as BasicEntry
+from authz.config.credentials import CertificateAuthenticator as CertificateEntry
+from authz.config.credentials import SharedSecretAuthenticator as SharedSecretEntry
 from authz.config.limits import LimitEntry
 from authz.config.load import Loaded
 from authz.config.model import Config
@@ -49,6 +60,8 @@ class Authenticators:
         before: "Authenticators | None" = None,
     ) -> None:
         self._jwt: dict[JwtSettings, JwtAuthenticator] = {}
+        self._passwords: Passwords = before._passwords if before is not None else Passwords(clock)
+        self._throttles: dict[str, Throttle] = {}
         self._by_name: dict[str, Authenticator] = {}
         for name, entry in config.authenticators.items():
             self._by_name[name] = self._build(name, entry, directory, clock, before)
@@ -63,23 +76,36 @@ class Authenticators:
     ) -> Authenticator:
         match entry:
             case configured.ApiKeyAuthenticator():
-                if entry.act_for is not None:
-                    raise NotInThisVersion(
-                        f"authenticators.{name}: `act_for` is not in this version; remove it"
-                    )
+                act_for = entry.act_for
                 return ApiKeyAuthenticator(
-                    name, [Slot("header", header) for header in entry.headers], directory, clock
+                    name,
+                    _slots(entry.headers, entry.query),
+                    directory,
+                    clock,
+                    act_for=ActFor(name, act_for.header, act_for.role, directory) if act_for else None,
                 )
             case configured.JwtAuthenticator():
                 settings = jwt_settings(name, entry)
                 known = before._jwt.get(settings) if before is not None else None
                 self._jwt[settings] = known or JwtAuthenticator(settings, directory, clock)
                 return self._jwt[settings]
+            case BasicEntry():
+                users = entry.users()
+                return BasicAuthenticator(name, users, directory, self._passwords, map_users=entry.map_users)
+            case CertificateEntry():
+                return CertificateAuthenticator(
+                    name, entry.subject_from, directory, clock, map_users=entry.map_users
+                )
+            case SharedSecretEntry():
+                known_throttle = before._throttles.get(name) if before is not None else None
+                self._throttles[name] = known_throttle or Throttle()
+                digests = {holder: secret.digest for holder, secret in entry.secrets.items()}
+                slots = _slots(entry.headers, entry.query)
+                return SharedSecretAuthenticator(name, slots, digests, self._throttles[name], clock)
+            case AnonymousEntry():
+                return AnonymousAuthenticator(name, entry.user)
             case configured.NetworkAuthenticator():
                 return NetworkAuthenticator(name, [str(network) for network in entry.allow])
-        raise NotInThisVersion(
-            f"authenticators.{name}: the type `{entry.type}` is not in this version; remove it"
-        )
 
     def __getitem__(self, name: str) -> Authenticator:
         return self._by_name[name]
@@ -100,6 +126,13 @@ class Authenticators:
         for authenticator in self._jwt.values():
             if id(authenticator) not in kept:
                 await authenticator.close()
+        if keep is None or keep._passwords is not self._passwords:
+            self._passwords.close()
+
+
+def _slots(headers: Sequence[str] | None, query: Sequence[str] | None) -> list[Slot]:
+    """Headers first."""
+    return [Slot("header", name) for name in headers or ()] + [Slot("query", name) for name in query or ()]
 
 
 def jwt_settings(name: str, entry: configured.JwtAuthenticator) -> JwtSettings:

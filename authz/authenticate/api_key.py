@@ -6,6 +6,7 @@ from hashlib import sha256
 from msgspec import Struct
 
 from authz.authenticate import inheritance
+from authz.authenticate.act_for import ActFor
 from authz.authenticate.compact import looks_like_token
 from authz.authenticate.key_format import PREFIX, is_well_formed
 from authz.authenticate.presented import Presented, Slot, Twice
@@ -48,7 +49,6 @@ class ApiKeyAuthenticator:
     """
 
     ambient = False
-    asserts: frozenset[str] = frozenset()
     challenge = 'Bearer realm="authz"'
 
     def __init__(
@@ -58,11 +58,14 @@ class ApiKeyAuthenticator:
         directory: Directory,
         clock: Clock,
         *,
+        act_for: ActFor | None = None,
         imported: bool = True,
         remembered: int = MOST_REMEMBERED,
     ) -> None:
         self.name = name
         self.slots = tuple(slots)
+        self.asserts = frozenset((act_for.header,) if act_for is not None else ())
+        self._act_for = act_for
         self._directory = directory
         self._clock = clock
         self._imported = imported
@@ -83,6 +86,8 @@ class ApiKeyAuthenticator:
             found = outcome if found is None else either(found, outcome)
         if isinstance(found, Subject) and found.key is not None:
             self._directory.used(found.key, now)
+            if self._act_for is not None:
+                return await self._act_for.apply(found, presented)
         return found
 
     async def _judge(self, key: str, now: int) -> Subject | Refused:

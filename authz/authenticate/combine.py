@@ -33,17 +33,18 @@ class AnyOf:
     - Something sent twice, or two valid credentials of two subjects: refused.
     - Else the valid one wins, whatever else was sent; with two of one subject, the first authenticator's.
     - Else, where something was presented: the most telling refusal (`ranking.TELLING`).
-    - Else, where nothing was presented: an ambient authenticator (network) may pass. So a bad credential
-      never becomes an address's access (attack 35).
+    - Else, where nothing was presented: an ambient authenticator (network, anonymous) may pass. So a bad
+      credential never becomes an address's access (attack 35), and neither does one that nobody here reads.
     """
 
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
         self.authenticators = tuple(authenticators)
         self._presented = tuple(one for one in authenticators if not one.ambient)
         self._ambient = tuple(one for one in authenticators if one.ambient)
+        self._slots = credential_slots(self)
 
     async def authenticate(self, presented: Presented) -> Subject | Refused:
-        """The one subject, or why there is none."""
+        """The one subject, or why there is none. Raises Twice."""
         found: Outcome = None
         for authenticator in self._presented:
             outcome = await authenticator.authenticate(presented)
@@ -53,6 +54,10 @@ class AnyOf:
 
     async def _surroundings(self, presented: Presented) -> Subject | Refused:
         refused = _MISSING if self.authenticators else _NOBODY
+        for slot in self._slots if self._ambient else ():
+            if presented.read(slot) is not None:
+                text = f"The {slot} holds no credential of a kind that is accepted here."
+                return Refused(Reason.CREDENTIAL_MISSING, text)
         for authenticator in self._ambient:
             outcome = await authenticator.authenticate(presented)
             if isinstance(outcome, Subject):
@@ -68,19 +73,20 @@ class AllOf:
     The first that names a user gives the identity. Roles, scopes, quotas and
     headers of all are united, model lists intersect. Two users conflict. An
     ambient authenticator (network) adds a condition, and no user unless it is
-    all there is.
+    all there is; it is asked first, for it costs nothing and others may.
     """
 
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
         self.authenticators = tuple(authenticators)
+        self._in_turn = sorted(authenticators, key=lambda one: not one.ambient)
 
     async def authenticate(self, presented: Presented) -> Subject | Refused:
-        """The united subject, or the first refusal in the order of the config."""
+        """The united subject, or the first refusal."""
         if not self.authenticators:
             return _NOBODY
         named: list[Subject] = []
         unnamed: list[Subject] = []
-        for authenticator in self.authenticators:
+        for authenticator in self._in_turn:
             outcome: Outcome = await authenticator.authenticate(presented)
             if outcome is None:
                 return _MISSING

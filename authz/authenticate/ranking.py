@@ -13,20 +13,27 @@ TELLING = (
     # What was sent cannot be read in one way only.
     Reason.DUPLICATE_CREDENTIAL,
     Reason.CONFLICTING_CREDENTIALS,
+    Reason.BAD_HEADER,
     # The credential is genuine, and no longer or not yet good.
     Reason.USER_DISABLED,
     Reason.KEY_REVOKED,
     Reason.KEY_EXPIRED,
     Reason.TOKEN_EXPIRED,
     Reason.TOKEN_NOT_YET_VALID,
+    Reason.CERTIFICATE_EXPIRED,
     # It is genuine, and meant for somebody else.
     Reason.TOKEN_WRONG_AUDIENCE,
     Reason.TOKEN_WRONG_ISSUER,
     # It may be genuine: nobody can tell now.
     Reason.KEYS_UNAVAILABLE,
+    Reason.HASHING_BUSY,
+    Reason.TOO_MANY_TRIES,
     # It is not.
+    Reason.CERTIFICATE_INVALID,
     Reason.KEY_MALFORMED,
     Reason.TOKEN_INVALID,
+    Reason.PASSWORD_WRONG,
+    Reason.SECRET_WRONG,
     Reason.KEY_UNKNOWN,
     Reason.NETWORK_REFUSED,
     Reason.CREDENTIAL_MISSING,

@@ -9,6 +9,12 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_v
 
 from authz.config.amounts import Milliseconds
 from authz.config.base import ONE_KEY, Section, Wrong, shorten, spell
+from authz.config.credentials import (
+    AnonymousAuthenticator,
+    BasicAuthenticator,
+    CertificateAuthenticator,
+    SharedSecretAuthenticator,
+)
 from authz.config.http import Header, UpstreamHeader
 from authz.config.network import Network, Url
 from authz.config.secret import Secret
@@ -52,6 +58,9 @@ class ApiKeyAuthenticator(Section):
 
     headers: Some[Header] = ("authorization", "x-api-key")
     """Headers that may hold the key; `authorization` drops `Bearer `."""
+
+    query: Some[Word] | None = None
+    """Query parameters that may hold the key. They are removed from what goes upstream."""
 
     act_for: ActFor | None = None
     """Lets keys with a role speak for a user."""
@@ -208,32 +217,6 @@ class JwtAuthenticator(Section):
                 yield Wrong(message, at=("algorithms", index))
 
 
-class BasicAuthenticator(Section):
-    """User and password (RFC 7617)."""
-
-    type: Literal["basic"]
-    """User and password."""
-
-    htpasswd: Secret
-    """Users and bcrypt hashes, as `htpasswd -nB` prints them."""
-
-    map_users: Flag = False
-    """Whether its users are authz's own users of that name."""
-
-
-class CertificateAuthenticator(Section):
-    """A client certificate that a proven gateway verified."""
-
-    type: Literal["certificate"]
-    """Client certificates."""
-
-    subject_from: Literal["uri_san", "dns_san", "email_san", "common_name"] = "uri_san"
-    """Which name in the certificate is the user."""
-
-    map_users: Flag = False
-    """Whether its users are authz's own users of that name."""
-
-
 class NetworkAuthenticator(Section):
     """An address that a proven gateway vouches for."""
 
@@ -249,7 +232,9 @@ AuthenticatorEntry = Annotated[
     | JwtAuthenticator
     | BasicAuthenticator
     | CertificateAuthenticator
-    | NetworkAuthenticator,
+    | NetworkAuthenticator
+    | SharedSecretAuthenticator
+    | AnonymousAuthenticator,
     Field(discriminator="type"),
 ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from authz.config.admissions import admissions
 from authz.config.credential_slots import counted_credentials
 from authz.config.findings import Finding
 from authz.config.model import Config
@@ -19,6 +20,7 @@ def checks(config: Config, source: Source) -> Iterator[Finding]:
     yield from _unproven_gateways(config, source)
     yield from _short_tokens(config)
     yield from counted_credentials(config)
+    yield from admissions(config)
 
 
 def _same_address(config: Config) -> Iterator[Finding]:

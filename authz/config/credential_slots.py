@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from authz.config.authenticators import ApiKeyAuthenticator, JwtAuthenticator
+from authz.config.credentials import SharedSecretAuthenticator
 from authz.config.findings import Finding
 from authz.config.model import Config
 
@@ -23,7 +24,8 @@ def counted_credentials(config: Config) -> Iterator[Finding]:
 
 def _slots(config: Config) -> Iterator[str]:
     for entry in config.authenticators.values():
-        if isinstance(entry, ApiKeyAuthenticator):
-            yield from (f"header:{header}" for header in entry.headers)
+        if isinstance(entry, ApiKeyAuthenticator | SharedSecretAuthenticator):
+            yield from (f"header:{header}" for header in entry.headers or ())
+            yield from (f"query:{name}" for name in entry.query or ())
         elif isinstance(entry, JwtAuthenticator):
             yield from (f"{source.kind}:{source.name}" for source in entry.token_from)

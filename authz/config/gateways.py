@@ -32,6 +32,9 @@ class Tls(Section):
     key: FilePath
     """Private key in PEM, relative to the config file. authz does not read it."""
 
+    client_ca: FilePath | None = None
+    """Authority in PEM. Clients may show a certificate that it signed; authz does not read it."""
+
 
 class Mtls(Section):
     """Proof by a client certificate instead of a token."""
@@ -57,6 +60,9 @@ class GatewayEntry(Section):
 
     from_: Some[Network] | None = Field(None, alias="from")
     """Addresses that it may connect from. A restriction beside the token, never instead of it."""
+
+    trusted_hops: Some[Network] | None = None
+    """Networks of the proxies in front of it: the client is the last address that is none of these."""
 
     request_id: Literal["gateway", "authz"] = "authz"
     """Whose request id counts: `gateway` where it proves itself and overwrites the client's, else authz's."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from authz.config.admin import AdminToken
 from authz.config.authenticators import JwtAuthenticator
+from authz.config.credentials import BasicAuthenticator
 from authz.config.findings import Finding
 from authz.config.model import Config
 from authz.config.secret import SHORTEST_TOKEN, Secret
@@ -31,6 +32,7 @@ def warnings(config: Config) -> Iterator[Finding]:
     yield from _unread_key_sources(config)
     yield from _slots_without_an_end(config)
     yield from _admissions(config)
+    yield from _password_files(config)
 
 
 def _secrets(config: Config) -> Iterator[Finding]:
@@ -48,7 +50,7 @@ def _secrets(config: Config) -> Iterator[Finding]:
             and not secret.origin.startswith(_CONTAINER_SECRETS)
         ):
             yield Finding(path, f"others can read the secret's file (mode {secret.mode:04o}); chmod 600 it")
-        is_token = path[-1] == "token" or isinstance(value, AdminToken)
+        is_token = path[-1] == "token" or isinstance(value, AdminToken) or path[2:3] == ("secrets",)
         if is_token and len(secret.reveal()) < SHORTEST_TOKEN:
             yield Finding(
                 path,
@@ -166,4 +168,20 @@ def _admissions(config: Config) -> Iterator[Finding]:
             yield Finding(path, message)
         elif admission == "fitted" and caddy:
             message = f"the gateway `{caddy[0]}` cannot change bodies: behind it the worst case is held"
+            yield Finding(path, message)
+
+
+def _password_files(config: Config) -> Iterator[Finding]:
+    for name, entry in config.authenticators.items():
+        if not isinstance(entry, BasicAuthenticator) or not entry.htpasswd.present:
+            continue
+        users, path = entry.users(), ("authenticators", name, "htpasswd")
+        for line in users.ignored:
+            yield Finding(path, f"line {line.number} lets nobody in: it {line.text}")
+        quick = [user for user, hashed in users.hashes.items() if hashed.startswith("{SHA}")]
+        if quick:
+            others = f" and {len(quick) - 1} others" if len(quick) > 1 else ""
+            message = (
+                f"the {{SHA}} hash of {quick[0]}{others} is quick to guess by; make one with `htpasswd -nB`"
+            )
             yield Finding(path, message)

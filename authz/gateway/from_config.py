@@ -3,6 +3,7 @@
 from authz.config import Config
 from authz.config.authenticators import JwtAuthenticator
 from authz.config.gateways import GatewayEntry
+from authz.config.gateways import Tls as TlsEntry
 from authz.config.network import Address as Listening
 from authz.gateway.settings import Address, RenderSettings, Tls, TokenSource, UnusableSettings, Upstream
 
@@ -44,9 +45,7 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         http=_address(http) if http is not None else usual.http,
         https=_address(https) if https is not None else usual.https,
         plain_http=http is not None and https is None,
-        tls=Tls(str(entry.tls.cert), str(entry.tls.key))
-        if entry is not None and entry.tls is not None
-        else usual.tls,
+        tls=_tls(entry.tls) if entry is not None and entry.tls is not None else usual.tls,
         upstreams=tuple(
             Upstream(each, backend.url, () if backend.models == "any" else tuple(backend.models))
             for each, backend in config.backends.items()
@@ -88,6 +87,10 @@ def _further_headers(config: Config) -> tuple[str, ...]:
     ]
     headers += [backend.header for backend in config.backends.values() if backend.header != "authorization"]
     return tuple(dict.fromkeys(headers))
+
+
+def _tls(tls: TlsEntry) -> Tls:
+    return Tls(str(tls.cert), str(tls.key), str(tls.client_ca) if tls.client_ca is not None else None)
 
 
 def _address(listening: Listening) -> Address:

@@ -9,7 +9,7 @@ SECRETS = {
     "env": "an-admin-token-of-the-environment",
     "edge": "the-token-of-the-gateway-edge",
     "vllm-a": "the-key-of-the-backend-vllm-a",
-    "users.htpasswd": "carol:$2y$05$abcdefghijklmnopqrstuv",
+    "users.htpasswd": "carol:$2y$04$PWNARRM5JX9UYq05GXnhv.JfwSvj8FPcoufBSKgMcoNJL0y5X9gUO",
 }
 ENVIRON = {"AUTHZ_ADMIN_TOKEN": SECRETS["env"]}
 
