@@ -424,11 +424,11 @@ class ForwardAuthContract:
     def test_authz_slower_than_two_seconds_is_503(
         self, send: Any, authz: StubAuthz, model: DemoModel
     ) -> None:
-        authz.answer = Allowing(delay=2.6)
+        authz.answer = Allowing(delay=4)
         begun = time.monotonic()
         response = send("POST", "/echo", None, b"{}")
         assert (response.status, response.json()) == (503, UNAVAILABLE)
-        assert 1.5 < time.monotonic() - begun < 2.6
+        assert 1.5 < time.monotonic() - begun < 4  # before authz answers
         assert len(authz.asked) == 1  # a question is asked once
         authz.answer = Allowing(delay=1.2)
         assert send("POST", "/echo", None, b"{}").status == 200

@@ -211,12 +211,12 @@ class TestEnvoy(ForwardAuthContract):
     def test_authz_slower_than_two_seconds_is_503(
         self, send: Any, authz: StubAuthz, model: DemoModel
     ) -> None:
-        authz.answer = Allowing(delay=2.6)
-        begun = time.monotonic()
+        authz.answer = Allowing(delay=4)
         for method, target in (("POST", "/echo"), ("GET", "/v1/models")):
+            begun = time.monotonic()
             response = send(method, target, None, b"{}" if method == "POST" else b"")
             assert (response.status, response.json()) == (503, UNAVAILABLE)
-        assert 3.5 < time.monotonic() - begun < 5
+            assert 1.5 < time.monotonic() - begun < 4  # before authz answers
         assert len(authz.asked) == 2  # each is asked once
         authz.answer = Allowing(delay=1.2)
         assert send("POST", "/echo", None, b"{}").status == 200
@@ -281,12 +281,12 @@ class TestEnvoy(ForwardAuthContract):
             time.sleep(2)  # long enough for the health check to give it up
             begun = time.monotonic()
             assert send().status == 503
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 1.5  # at once: it does not wait out the two seconds
         finally:
             authz.start()
         begun = time.monotonic()
         while send().status != 200:
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 5
 
     @pytest.mark.parametrize(
         ("data", "status"),
