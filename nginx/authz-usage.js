@@ -245,11 +245,11 @@ function responseBytes(r) {
 }
 
 // js_set, first read when the access log is written, after an abort too: put the report down. `kept`; `full` where
-// there is no room, and then only the log knows; empty where nothing is held for the request.
+// there is no room, and then only the log knows; empty where there is nothing to report.
 function report(r) {
     const v = r.variables;
 
-    if (!v.authz_reservation) {
+    if (!v.authz_reservation || !v.authz_gateway_token) { // without a token authz takes no report
         return '';
     }
     const told = {

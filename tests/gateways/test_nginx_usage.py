@@ -473,3 +473,18 @@ def test_an_authz_that_takes_its_time_is_told_once(authz: StubAuthz, server: Pie
     assert ask().status == 200
     wait_for(lambda: authz.ended[-1]["reservation"] == "res-last")
     assert len(authz.reports) <= 5  # twice, where a run of nginx ended meanwhile; not ten times a second
+
+
+def test_without_a_token_nothing_is_reported(
+    around: Around, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    """authz would not believe it."""
+    server.will_answer(Pieces(pieces=[b"{}"]))
+    authz.answer = holding("res-unproven")
+    surroundings = with_model(around, server.port)
+    with RenderedNginx(surroundings, lambda settings: replace(settings, token=None)) as gateway:
+        assert exchange(gateway.around.https, QUESTION, tls=tls).status == 200
+        log = gateway.log_with("res-unproven")
+    [line] = [json.loads(line) for line in log.splitlines() if "res-unproven" in line]
+    assert line["report"] == ""
+    assert not authz.reports
