@@ -298,15 +298,14 @@ def _remembered_ms(request: Request, holds: Sequence[Hold], *, listing: bool) ->
     list of models is our own answer: over at once, and its end is told by nobody.
     """
     gateway = request.gateway
+    longest = gateway.stream_timeout_ms + LEASE_MARGIN_MS
+    if gateway.proven and not listing:
+        lease = request.lease_ms
+        return longest if lease is None else min(max(lease, SHORTEST_LEASE_MS), longest)
     leased = any(hold.kind is Kind.CONCURRENCY for hold in holds)
     if listing:
         return RETRY_MS if leased or gateway.request_id_is_ours else 0
-    longest = gateway.stream_timeout_ms + LEASE_MARGIN_MS
-    if not gateway.proven:
-        return longest if leased else RETRY_MS
-    if request.lease_ms is None:
-        return longest
-    return min(max(request.lease_ms, SHORTEST_LEASE_MS), longest)
+    return longest if leased else RETRY_MS
 
 
 _encode = msgspec.msgpack.Encoder().encode

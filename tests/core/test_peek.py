@@ -13,6 +13,7 @@ from authz.refusal import Refusal
 from authz.request import BodyState, Gateway, GatewayKind, Request
 
 FOUR_MB = (4 << 20) - 100
+QUICK = 0.25  # seconds of processor time: some 15 ms where nothing else runs, seconds if it were not bounded
 EDGE = Gateway(name="edge", kind=GatewayKind.ENVOY, proven=True)
 
 
@@ -200,7 +201,7 @@ def test_no_body_is_nothing() -> None:
 def test_attack_92_what_is_too_much_is_refused_early(body: bytes) -> None:
     begun = time.thread_time()
     answer = peek(ask(body))
-    assert time.thread_time() - begun < 0.05
+    assert time.thread_time() - begun < QUICK
     assert isinstance(answer, Refusal)
     assert answer.reason in (Reason.BODY_TOO_LARGE, Reason.BAD_PARAMETER)
 
@@ -218,7 +219,7 @@ def test_attack_92_what_is_too_much_is_refused_early(body: bytes) -> None:
 def test_what_is_large_and_fine_is_read_quickly(body: bytes) -> None:
     begun = time.thread_time()
     assert isinstance(peek(ask(body)), Peek)
-    assert time.thread_time() - begun < 0.05
+    assert time.thread_time() - begun < QUICK
 
 
 @pytest.mark.parametrize(
