@@ -27,7 +27,7 @@ from authz.transport.dialect import (
     rewritten,
     to_remove,
 )
-from authz.transport.headers import Fields, mark_joined
+from authz.transport.headers import GATEWAY_CAN, Fields, mark_joined
 
 
 def certificate(fields: Fields) -> str | None:
@@ -40,6 +40,8 @@ def certificate(fields: Fields) -> str | None:
 
 def read(call: Call) -> Request | Refusal:
     mark_joined(call.fields)
+    if GATEWAY_CAN in call.fields.gateway:  # a client may have written one too: none of it goes upstream
+        call.fields.spoofed.append(GATEWAY_CAN)
     host = only(call.fields, "host", Reason.BAD_HOST)
     if isinstance(host, Refusal):
         return host

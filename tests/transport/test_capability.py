@@ -88,6 +88,12 @@ async def test_over_grpc(
     assert CAN in answer.ok_response.headers_to_remove
 
 
+async def test_envoys_own_word_goes_no_further() -> None:
+    method, path, headers = original(GatewayKind.ENVOY)
+    answer = await ask(http_app(FakeService()), path, [*headers, (CAN, "edit")], method=method)
+    assert CAN in answer.headers["x-envoy-auth-headers-to-remove"].split(",")
+
+
 @pytest.mark.parametrize("kind", GatewayKind)
 @pytest.mark.parametrize("edit", [None, EDIT])
 async def test_the_edit_is_handed_over(kind: GatewayKind, edit: str | None) -> None:
