@@ -469,6 +469,18 @@ class TestFull:
         assert len(await entries(store)) == 4
 
 
+async def test_late_ones_beyond_their_table_stay_as_they_are(store: EmbeddedStore, clock: Clock) -> None:
+    store._engine.reservations._most_late = 1
+    for n in range(2):
+        await reserve(store, f"r{n}", HOLD, ttl=MINUTE + n * 1000)
+    clock.pass_(GONE)
+    await settled(store)
+    outcomes = [await settle(store, f"r{n}", tokens(0), note()) for n in range(2)]
+    assert outcomes == [Outcome.UNKNOWN, Outcome.CORRECTED], "the one that expired first is forgotten first"
+    assert sorted(each.note.source for each in await entries(store)) == [Source.CORRECTED, Source.EXPIRED]
+    assert await left(store) == 600
+
+
 async def test_what_cannot_be_read_keeps_nothing_else_from_the_ledger(
     store: EmbeddedStore, caplog: pytest.LogCaptureFixture
 ) -> None:

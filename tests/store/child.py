@@ -13,6 +13,7 @@ from authz.quota import Unit
 from authz.store.open import open_store, wall_clock
 from authz.store.protocols import Hold, Kind, Outcome, Reserved
 from authz.store.records import Key
+from tests.contract.kit import facts, note
 
 AGES = 10**12  # ms: one window for all rounds
 QUOTA = 10**9
@@ -29,18 +30,20 @@ async def main(url: str, round_: str) -> None:
     store = open_store(url)
     seen = await store.counters.peek([look(REQUESTS), look(TOKENS)])
     keys = {key.id: key.revoked_at for key in list(store.registry.keys())}
+    sums = store.ledger.usage(since=0, until=10**13, by=())
+    ledger = [sum(each.requests for each in sums), sum(each.input_tokens for each in sums)]
     used = [QUOTA - level.remaining for level in seen.levels]
-    say("start", json.dumps({"requests": used[0], "tokens": used[1], "keys": keys}))
+    say("start", json.dumps({"requests": used[0], "tokens": used[1], "keys": keys, "ledger": ledger}))
     await store.start()
     for n in itertools.count():
         name = f"{round_}-{n}"
         say("try", name)
-        answer = await store.counters.reserve(name, "edge", [REQUESTS, TOKENS], 600_000)
+        answer = await store.counters.reserve(name, "edge", [REQUESTS, TOKENS], 600_000, facts(name))
         assert isinstance(answer, Reserved)
         say("ok", name)
         if n % 2:
             say("settling", name)
-            done = await store.counters.settle(name, "edge", {Unit.TOKENS: USED})
+            done = await store.counters.settle(name, "edge", {Unit.TOKENS: USED}, note(USED))
             assert done.outcome is Outcome.SETTLED
             say("settled", name)
         if n % 40 == 0:

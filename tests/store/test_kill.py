@@ -39,6 +39,9 @@ class Ledger:
         least = HELD * said["ok"] - (HELD - USED) * said["settling"]
         most = HELD * said["try"] - (HELD - USED) * said["settled"]
         assert least <= found["tokens"] <= most, "tokens given back, or charged twice"
+        entries, tokens = found["ledger"]
+        assert said["settled"] <= entries <= said["settling"], "an entry was lost, or is there twice"
+        assert tokens == USED * entries
 
 
 def test_twenty_kills(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from authz.store.open import open_store
 from authz.store.protocols import Exhausted, Hold, Outcome, Reserved
 from authz.store.records import Source
 from tests.contract.kit import NOON, Clock, calendar, facts, note, slot
+from tests.store.checks import answer
 from tests.store.crashing import WAYS, crash_and_recover
-from tests.store.machine import answer
 
 LIMIT = 10_000
 CLIENTS = 200
