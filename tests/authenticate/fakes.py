@@ -102,6 +102,7 @@ def request(
     target: str = "/v1/models",
     repeated: frozenset[str] = frozenset(),
     ip: str | None = None,
+    certificate: str | None = None,
 ) -> Request:
     return Request(
         gateway=EDGE,
@@ -113,6 +114,7 @@ def request(
         headers=headers or {},
         repeated=repeated,
         ip=ip,
+        certificate=certificate,
     )
 
 
