@@ -109,6 +109,7 @@ async def test_107_a_slot_that_was_over_does_not_come_back_with_the_process(tmp_
     assert isinstance(await store.counters.reserve("a", "edge", [slot(1)], 10, facts()), Reserved)
     clock.pass_(10)
     assert isinstance(await store.counters.reserve("b", "edge", [slot(1)], MINUTE, facts()), Reserved)
+    await settled(store)
     store = crash_and_recover(store, url, clock, WAYS[0])
     clock.pass_(-5)
     assert not await store.counters.extend("a", "edge", MINUTE, DAY)
