@@ -65,6 +65,13 @@ class ApiKeyAuthenticator(Section):
     act_for: ActFor | None = None
     """Lets keys with a role speak for a user."""
 
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        act_for, headers = data.get("act_for"), data.get("headers", ("authorization", "x-api-key"))
+        header = act_for.get("header") if isinstance(act_for, dict) else None
+        if isinstance(header, str) and header.lower() in [str(each).lower() for each in headers or ()]:
+            yield Wrong(f"the header {shorten(header)} already holds the key", at=("act_for", "header"))
+
 
 class TokenFrom(Section):
     """One place where a token may be: exactly one of the three."""

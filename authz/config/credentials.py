@@ -67,7 +67,7 @@ class SharedSecretAuthenticator(Section):
     type: Literal["shared_secret"]
     """Shared secrets."""
 
-    secrets: Mapping[Name, Token] = Field(min_length=1)
+    secrets: Mapping[Name, Token] = Field(json_schema_extra={"minProperties": 1})
     """The secrets by the name of who holds them: the caller is `NAME:` and this name."""
 
     headers: Some[Header] | None = None
@@ -79,6 +79,8 @@ class SharedSecretAuthenticator(Section):
     @field_validator("secrets")
     @classmethod
     def _apart(cls, secrets: Mapping[str, Secret]) -> Mapping[str, Secret]:
+        if not secrets:
+            raise Wrong("there is no secret; write {NAME: {file: PATH}}")
         first: dict[str, str] = {}
         for name, secret in secrets.items():
             if secret.present and first.setdefault(secret.reveal(), name) != name:

@@ -180,7 +180,7 @@ def _password_files(config: Config) -> Iterator[Finding]:
             yield Finding(path, f"line {line.number} lets nobody in: it {line.text}")
         quick = [user for user, hashed in users.hashes.items() if hashed.startswith("{SHA}")]
         if quick:
-            others = f" and {len(quick) - 1} others" if len(quick) > 1 else ""
+            others = f" and {len(quick) - 1} more" if len(quick) > 1 else ""
             message = (
                 f"the {{SHA}} hash of {quick[0]}{others} is quick to guess by; make one with `htpasswd -nB`"
             )

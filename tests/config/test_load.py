@@ -314,3 +314,33 @@ authenticators:
     loaded = loads(text)
     messages = [(problem.line, problem.message) for problem in loaded.warnings]
     assert (6, "`jwks_url` is not used: `sign_key` says where the signing key is") in messages
+
+
+def test_password_files_are_looked_through() -> None:
+    sha = "{SHA}qZk+NkcGgWq6PiVxeFDCbJzQ2J0="
+    text = f"""
+authenticators:
+  staff:
+    type: basic
+    htpasswd: "carol:{sha}\\ncarol:{sha}\\ndave:$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/\\nerin:{sha}"
+routes:
+  - {{name: all, match: {{paths: [/*]}}, authenticate: {{any_of: [staff]}}, authorize: [{{models: any}}]}}
+"""
+    told = [problem.message for problem in loads(text, directory=Path("/nowhere"), environ={}).warnings]
+    assert [message for message in told if "secret stands" not in message] == [
+        "line 2 lets nobody in: it names carol again; the first line counts",
+        "line 3 lets nobody in: it has a hash that is none of bcrypt (htpasswd -nB), argon2 and {SHA}",
+        "the {SHA} hash of carol and 1 more is quick to guess by; make one with `htpasswd -nB`",
+    ]
+
+
+def test_a_short_shared_secret_is_warned_of() -> None:
+    text = """
+authenticators:
+  machines: {type: shared_secret, secrets: {worker: {env: SHORT}}, query: [token]}
+routes:
+  - {name: all, match: {paths: [/*]}, authenticate: {any_of: [machines]}, authorize: [{models: any}]}
+"""
+    (warning,) = loads(text, directory=Path("/nowhere"), environ={"SHORT": "hunter2"}).warnings
+    assert "less than 16 characters" in warning.message
+    assert "hunter2" not in str(warning)
