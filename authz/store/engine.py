@@ -75,7 +75,7 @@ class Engine:
     ) -> Reserved | Exhausted:
         """Make every hold or none. `ttl_ms` is how long the request may run.
 
-        With `ttl_ms` 0 a reservation that only counts requests is not remembered at all.
+        With `ttl_ms` 0 nobody will settle it: one without slots is over at once.
         """
         known = self.reservations
         if now >= known.next_sweep:
@@ -94,10 +94,10 @@ class Engine:
                 f"{self.tables.most} counters are in use, which is as many as fit; "
                 "use a store on disk, or limits with fewer partitions"
             )
-        kept = not known.is_full
+        if known.is_full and staged.has_slots:
+            raise StoreUnavailable("as many requests are running as are remembered")
+        kept = staged.has_slots or not (known.is_full or (facts and not ttl_ms))
         if not kept:
-            if staged.has_slots:
-                raise StoreUnavailable("as many requests are running as are remembered")
             reservation = self._another(reservation, now)  # nobody settles it
         holds = tuple(holds) if not staged.over else tuple([_bounded(hold) for hold in holds])
         if self.journal is not None:

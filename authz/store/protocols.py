@@ -121,7 +121,8 @@ class Counters(Protocol):
         """Make every hold, or none.
 
         With `facts` (`authz.store.records.Facts`, encoded) the reservation is remembered until it is
-        settled, and its end, an expiry too, becomes an entry in the ledger. Without, it counts and is
+        settled, and its end, an expiry too, becomes an entry in the ledger; with `ttl_ms` 0, and no slot,
+        it is entered at once as one that nobody can settle. Without, it counts and is
         forgotten once the gateway's own retry cannot come any more, unless it holds more than requests.
 
         The same id from the same gateway within 5 s, while unsettled, is its own retry: a replay.
