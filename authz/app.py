@@ -189,6 +189,7 @@ def _gateways(config: Config) -> GatewayRegistry:
             kind=entry.kind,
             token_digest=entry.token.digest if entry.token is not None else None,
             networks=tuple(entry.from_ or ()),
+            trusted_hops=tuple(entry.trusted_hops or ()),
             request_id_is_ours=entry.request_id == "gateway",
             stream_timeout_ms=entry.stream_timeout,
             log=entry.log is not None,

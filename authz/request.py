@@ -6,6 +6,7 @@ dataclass, but built in C (a frozen dataclass of this size costs 2-3 µs more).
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -31,6 +32,14 @@ class GatewayKind(Enum):
     CADDY = "caddy"
 
 
+class Hops(Protocol):
+    """Proxies before a gateway, who are believed about who asked them."""
+
+    def client(self, forwarded_for: str) -> str | None:
+        """The client's address by X-Forwarded-For, the last part of which the gateway itself saw."""
+        ...
+
+
 class Gateway(Struct, frozen=True, kw_only=True):
     """Who handed us the request.
 
@@ -45,6 +54,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     proven: bool
     stream_timeout_ms: int = STREAM_TIMEOUT_MS  # when it ends a response at the latest
     request_id_is_ours: bool = False  # config `request_id: gateway`: the gateway overwrote the client's id
+    hops: Hops | None = None  # None: clients connect to the gateway directly
 
 
 class BodyState(Enum):

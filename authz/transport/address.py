@@ -23,10 +23,10 @@ def parse_address(text: str) -> IPAddress | None:
 
 @lru_cache(maxsize=4096)
 def client_address(forwarded_for: str) -> str | None:
-    """The client's address out of X-Forwarded-For; None when it is not one.
+    """The client's address out of X-Forwarded-For, where no proxy stands before the gateway; None: unknown.
 
-    Our gateways trust no hop before them and name exactly one address. Where
-    there are more, the last is what the gateway itself saw (attack 40).
+    Such gateways name exactly one address. Where there are more, the last is
+    what the gateway itself saw (attack 40).
     """
     address = parse_address(forwarded_for.rpartition(",")[2].strip(" \t"))
     return str(address) if address is not None else None

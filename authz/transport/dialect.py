@@ -73,11 +73,15 @@ def request_of(
         repeated=frozenset(fields.repeated) if fields.repeated else frozenset(),
         body=call.body,
         body_state=state,
-        ip=client_address(plumbing.get("x-forwarded-for", "")) if gateway.proven else None,
+        ip=_client(gateway, plumbing.get("x-forwarded-for", "")) if gateway.proven else None,
         certificate=certificate(fields) if gateway.proven else None,
         can_edit=can.edit,
         lease_ms=can.lease_ms,
     )
+
+
+def _client(gateway: Gateway, forwarded_for: str) -> str | None:
+    return gateway.hops.client(forwarded_for) if gateway.hops is not None else client_address(forwarded_for)
 
 
 def _capability(call: Call) -> Capability:

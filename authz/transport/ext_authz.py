@@ -142,7 +142,7 @@ def read_check(
         body_state=_state(
             len(body), plumbing, method, http.protocol, attributes.context_extensions.get("max_request_bytes")
         ),
-        ip=_address(source.address.socket_address.address) if proven else None,
+        ip=_client(gateway, source.address.socket_address.address, plumbing) if proven else None,
         certificate=from_escaped_pem(source.certificate) if proven and source.certificate else None,
         can_edit=can.edit,
         lease_ms=can.lease_ms,
@@ -188,9 +188,13 @@ def _state(
     return state
 
 
-def _address(text: str) -> str | None:
-    address = parse_address(text)
-    return str(address) if address is not None else None
+def _client(gateway: Gateway, peer: str, plumbing: dict[str, str]) -> str | None:
+    """Whoever is connected to Envoy, or who they say asked them, where they are a trusted proxy."""
+    address = parse_address(peer)
+    if address is None or gateway.hops is None:
+        return str(address) if address is not None else None
+    # Envoy may have appended the peer itself already (`use_remote_address`): once more is the same.
+    return gateway.hops.client(f"{plumbing.get('x-forwarded-for', '')}, {address}")
 
 
 def _add(to: Any, headers: Sequence[Header]) -> None:

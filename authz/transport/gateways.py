@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from authz.request import STREAM_TIMEOUT_MS, Gateway, GatewayKind
 from authz.transport.address import UNIX, is_loopback, parse_address
+from authz.transport.hops import TrustedHops
 from authz.transport.seal import seal
 
 LONGEST_TOKEN = 512
@@ -22,6 +23,7 @@ class GatewayEntry(Struct, frozen=True, kw_only=True):
     kind: GatewayKind
     token_digest: bytes | None = None  # SHA-256 of its token; None: it cannot prove itself by token
     networks: tuple[IPv4Network | IPv6Network, ...] = ()  # config `from:`; empty: anywhere
+    trusted_hops: tuple[IPv4Network | IPv6Network, ...] = ()  # proxies before it
     request_id_is_ours: bool = False
     stream_timeout_ms: int = STREAM_TIMEOUT_MS
     log: bool = False  # its log tells the end of responses, each by a seal
@@ -43,6 +45,7 @@ class GatewayRegistry:
                     proven=True,
                     stream_timeout_ms=entry.stream_timeout_ms,
                     request_id_is_ours=entry.request_id_is_ours,
+                    hops=TrustedHops(entry.trusted_hops) if entry.trusted_hops else None,
                 )
                 self._by_digest.setdefault(entry.token_digest, []).append((entry, gateway))
         self._unproven = {kind: Gateway(name=kind.value, kind=kind, proven=False) for kind in GatewayKind}
