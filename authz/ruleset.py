@@ -166,9 +166,10 @@ def build_rules(loaded: Loaded, authenticators: Authenticators, directory: Direc
         if gateway.mtls is not None:
             raise NotInThisVersion(f"gateways.{name}: `mtls` is not in this version; give it a `token`")
     policies = {name: policy_of(name, entry) for name, entry in config.limits.items()}
+    ours = sorted({entry.header for entry in config.backends.values()})
     return Rules(
         digest=loaded.digest,
-        routes=tuple(_route(entry, authenticators, policies) for entry in config.routes),
+        routes=tuple(_route(entry, authenticators, policies, ours) for entry in config.routes),
         catalog=Catalog({name: model_of(name, entry) for name, entry in config.models.items()}, directory),
         backends=tuple(_backend(name, entry) for name, entry in config.backends.items()),
         rate_headers=config.rate_headers == "always",
@@ -247,7 +248,10 @@ def _rules_of(entries: Iterable[AuthorizeEntry]) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _route(entry: RouteEntry, authenticators: Authenticators, policies: Mapping[str, Policy]) -> Route:
+def _route(
+    entry: RouteEntry, authenticators: Authenticators, policies: Mapping[str, Policy], ours: Sequence[str]
+) -> Route:
+    """`ours`: headers that only authz sets, whatever the route."""
     match, names = entry.match, entry.authenticate.names
     chosen: Sequence[Authenticator] = [authenticators[name] for name in names]
     combined = AnyOf(chosen) if entry.authenticate.any_of is not None else AllOf(chosen)
@@ -273,7 +277,7 @@ def _route(entry: RouteEntry, authenticators: Authenticators, policies: Mapping[
         reads_body=match.api is not None,
         challenge=challenge(combined),
         authenticators=frozenset(names),
-        remove=tuple(dict.fromkeys([*CREDENTIAL_HEADERS, *headers, *sorted(authenticators.asserted)])),
+        remove=tuple(dict.fromkeys([*CREDENTIAL_HEADERS, *headers, *sorted(authenticators.asserted), *ours])),
         credential_params=frozenset(slot.name for slot in slots if slot.kind == "query"),
         credential_cookies=frozenset(slot.name for slot in slots if slot.kind == "cookie"),
         include_usage=entry.include_usage,

@@ -12,12 +12,22 @@ const CANDIDATES = 8; // places in the end of a long answer that are tried
 const BATCH = 1000; // reports that authz takes at once
 const RUN = 9700, PAUSE = 100; // ms; nginx.conf starts a run every 10 s
 
+const REFUSED = JSON.stringify({
+    error: {
+        message: 'The model server refused the gateway: its own credential there is wrong. Tell the operator.',
+        type: 'server_error',
+        code: 'upstream_auth_failed',
+        param: null,
+    },
+});
+
 const KEY = Buffer.from('"usage"');
 const NEWLINE = 10, TAB = 9, SPACE = 32, COLON = 58, BRACE = 123;
 
 // Of one request: nginx gives each its own copy of this module. njs collects no garbage before a request is over,
 // so what runs for each buffer makes no objects.
 let kind = null; // of the response: 'events', 'json' or 'other'
+let replaced = false; // whether the client is told something else than the model server answered
 let passed = false, bytes = 0; // whether its body passed here; and how much of it so far
 let held = null, length = 0; // the JSON answer, or an unfinished line of events; and how much of it there is
 let whole = true; // nothing was dropped from what is held
@@ -25,8 +35,25 @@ let merged = null, events = 0; // usage of the events so far, and how many of th
 let latest = null, latestLength = 0; // the last event with usage, once they are too many to merge
 let text = null; // the usage in the end
 
+// js_header_filter: a model server that answers 401 refuses our own credential; the client's was good.
+function refused(r) {
+    if (r.status === 401 && r.variables.authz_verdict === 'allow') { // one of authz's own passes here too
+        r.status = 502;
+        r.headersOut['Content-Type'] = 'application/json';
+        delete r.headersOut['Content-Encoding'];
+        r.headersOut['Content-Length'] = String(REFUSED.length);
+        replaced = true;
+    }
+}
+
 // js_body_filter
 function tee(r, data, flags) {
+    if (replaced) {
+        if (flags.last) {
+            r.sendBuffer(REFUSED, flags);
+        }
+        return;
+    }
     r.sendBuffer(data, flags);
     passed = true;
     if (data.length) {
@@ -331,4 +358,4 @@ async function post(peer, batch) {
     }
 }
 
-export default {tee, usage, report, responseBytes, deliver};
+export default {refused, tee, usage, report, responseBytes, deliver};

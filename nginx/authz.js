@@ -15,7 +15,7 @@ const UNAVAILABLE = JSON.stringify({
 
 // What authz answers. Any other status is not an answer of authz, and nothing passes on it.
 const ALLOWED = 200;
-const REFUSED = [400, 401, 403, 413, 415, 429, 503];
+const REFUSED = [400, 401, 402, 403, 413, 415, 429, 503];
 
 // Headers of authz's own HTTP response: about that connection, not about the request.
 const PLUMBING = /^(connection|content-(length|type|encoding)|date|keep-alive|server|trailer|transfer-encoding|vary)$/;

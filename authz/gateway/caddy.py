@@ -7,7 +7,14 @@ from collections.abc import Mapping
 
 from jinja2 import Environment
 
-from authz.gateway.own_answers import INVALID_PATH, TOO_LARGE, UNAVAILABLE, UPSTREAM_UNAVAILABLE, OwnAnswer
+from authz.gateway.own_answers import (
+    INVALID_PATH,
+    TOO_LARGE,
+    UNAVAILABLE,
+    UPSTREAM_AUTH_FAILED,
+    UPSTREAM_UNAVAILABLE,
+    OwnAnswer,
+)
 from authz.gateway.plain import require_plain
 from authz.gateway.settings import Address, RenderSettings, UnusableSettings
 from authz.gateway.version import is_older
@@ -65,6 +72,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         refusals=REFUSALS,
         errors=_ERRORS,
         unavailable=UNAVAILABLE,
+        upstream_auth_failed=UPSTREAM_AUTH_FAILED,
         removals=REMOVALS,
         numbers=range(1, REMOVALS + 1),
         removal_list=f"~^{_NAME}" + f"(?:, *{_NAME})?" * (REMOVALS - 1) + "$",

@@ -17,6 +17,8 @@ from authz.gateway.own_answers import (
     NO_ROUTE,
     TOO_LARGE,
     UNAVAILABLE,
+    UPSTREAM_AUTH_FAILED,
+    UPSTREAM_TIMEOUT,
     UPSTREAM_UNAVAILABLE,
     OwnAnswer,
 )
@@ -59,6 +61,8 @@ REPLIES: tuple[Reply, ...] = (
     ("response.code_details == 'absolute_path_rejected'", INVALID_PATH, 400),
     ("response.code == 404", NO_ROUTE, 403),
     ("response.code >= 400 && response.code < 500", INVALID_REQUEST, None),
+    # The time that the request's own preference allows.
+    ("response.code == 504 && response.code_details.contains('response_timeout')", UPSTREAM_TIMEOUT, None),
     ("response.code >= 500", UPSTREAM_UNAVAILABLE, 502),
 )
 """Condition (CEL over Envoy's attributes), answer, status in the place of Envoy's."""
@@ -99,6 +103,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         "backends": backends(settings),
         "replies": REPLIES,
         "unavailable": UNAVAILABLE.body,
+        "upstream_auth_failed": UPSTREAM_AUTH_FAILED.body,
         "own_headers": [name.lower() for name in CLIENT_HEADERS],
         "check_try_ms": per_try_ms(settings, settings.authz_grpc),
         "list_try_ms": per_try_ms(settings, settings.authz_http),

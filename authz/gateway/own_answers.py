@@ -37,6 +37,18 @@ TOO_LARGE = _answer("request_too_large", 413, "The body is too large.", "invalid
 UPSTREAM_UNAVAILABLE = _answer(
     "upstream_unavailable", 502, "The model server is unavailable. Try again shortly.", "server_error"
 )
+UPSTREAM_AUTH_FAILED = _answer(
+    "upstream_auth_failed",
+    502,
+    "The model server refused the gateway: its own credential there is wrong. Tell the operator.",
+    "server_error",
+)
+UPSTREAM_TIMEOUT = _answer(
+    "upstream_timeout",
+    504,
+    "The model server did not answer within the time that the request allows.",
+    "server_error",
+)
 UNAVAILABLE = _answer(
     "unavailable",
     503,
@@ -52,5 +64,7 @@ ALL = (
     NO_ROUTE,
     TOO_LARGE,
     UPSTREAM_UNAVAILABLE,
+    UPSTREAM_AUTH_FAILED,
+    UPSTREAM_TIMEOUT,
     UNAVAILABLE,
 )

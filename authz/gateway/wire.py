@@ -32,7 +32,7 @@ GATEWAY_HEADERS = (
 )
 """Between authz and its gateway only."""
 
-REFUSALS = (400, 401, 403, 413, 415, 429, 503)
+REFUSALS = (400, 401, 402, 403, 413, 415, 429, 503)
 """The statuses with which authz refuses."""
 
 FORGEABLE_HEADERS = (

@@ -204,6 +204,10 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
+  if is_refused_upstream(handle, headers) then
+    hide_refusal(handle, headers)
+    return
+  end
   local kind = headers:get("content-type")
   if not kind or headers:get("content-encoding") then
     return

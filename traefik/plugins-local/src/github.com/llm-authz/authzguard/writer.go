@@ -52,8 +52,13 @@ func (w *writer) WriteHeader(status int) {
 		for _, name := range ours {
 			delete(header, name)
 		}
+		delete(header, "Www-Authenticate") // of our own credential there, which is no client's business
 		for name, values := range w.answer {
 			header[name] = values
+		}
+		if status == http.StatusUnauthorized {
+			w.replace(http.StatusBadGateway, refused)
+			return
 		}
 		if (status == http.StatusBadGateway || status == http.StatusGatewayTimeout) && header.Get("Content-Type") == "" {
 			w.replace(http.StatusBadGateway, noModel) // Traefik's own page
@@ -136,7 +141,7 @@ func (w *writer) ended(upgrade, whole bool, begun time.Time) report {
 // isAnswer: with anything else than its refusals it is not authz that answers.
 func isAnswer(status int, direct bool) bool {
 	switch status {
-	case 400, 401, 403, 413, 415, 429, 503:
+	case 400, 401, 402, 403, 413, 415, 429, 503:
 		return true
 	case 200:
 		return direct
