@@ -43,7 +43,7 @@ class CertificateAuthenticator:
     """
 
     ambient = False
-    asserts: frozenset[str] = frozenset()
+    asserts = frozenset({"x-forwarded-tls-client-cert"})  # Traefik's: it would go on to the model server
     challenge = ""
     slots: tuple[Slot, ...] = ()
 

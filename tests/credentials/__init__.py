@@ -1,0 +1,1 @@
+"""Every kind of credential, through the real service behind each real gateway."""
