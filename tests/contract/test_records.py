@@ -53,6 +53,32 @@ async def test_a_key_does_not_replace_its_user(store: EmbeddedStore) -> None:
     assert await store.directory.user("alice") == user
 
 
+async def test_several_are_put_together(store: EmbeddedStore) -> None:
+    team, user = Team(name="nlp", models=frozenset({"llama3"})), User(name="alice", email="a@example.com")
+    store.registry.put_together(teams=[team], users=[user], keys=[FULL, a_key("2")])
+    changed = replace(FULL, name="desktop")
+    store.registry.put_together(teams=[], users=[], keys=[changed, a_key("3")])
+    assert await store.directory.team("nlp") == team
+    assert await store.directory.user("alice") == user
+    assert await store.directory.key(FULL.digest) == changed
+    assert [each.id for each in list(store.registry.keys())] == ["key_full", "key_2", "key_3"]
+
+
+@pytest.mark.parametrize("twin", [a_key("1"), replace(a_key("2"), digest=a_key("1").digest)])
+async def test_of_several_all_are_put_or_none(store: EmbeddedStore, twin: Key) -> None:
+    """`twin`: an id with another hash, and a hash with another id."""
+    first = replace(a_key("1"), digest=b"\1" * 32) if twin.id == "key_1" else a_key("1")
+    store.registry.add_key(first)
+    with pytest.raises(Duplicate):
+        store.registry.put_together(
+            teams=[Team(name="nlp")], users=[User(name="bob")], keys=[a_key("9", user="bob"), twin]
+        )
+    assert list(store.registry.keys()) == [first]
+    assert list(store.registry.teams()) == []
+    assert [each.name for each in store.registry.users()] == ["alice"]
+    assert await store.directory.user("bob") is None
+
+
 @pytest.mark.parametrize("twin", [a_key("1", user="bob"), replace(a_key("2"), digest=a_key("1").digest)])
 async def test_a_key_exists_once(store: EmbeddedStore, twin: Key) -> None:
     store.registry.add_key(a_key("1"))

@@ -69,6 +69,18 @@ class SqliteRegistry:
             _note(connection, "key", key.id)
         self._changed()
 
+    def put_together(self, *, teams: Sequence[Team], users: Sequence[User], keys: Sequence[Key]) -> None:
+        """Add or replace all of them, or none. Raises Duplicate for a key whose id or hash is another's."""
+        with self._database.change() as connection:
+            for team in teams:
+                connection.execute("INSERT OR REPLACE INTO teams VALUES (?, ?)", (team.name, encode(team)))
+                _note(connection, "team", team.name)
+            for user in users:
+                _insert_user(connection, user)
+            for key in keys:
+                _put_key(connection, key)
+        self._changed()
+
     def keys(self, *, user: str | None = None, team: str | None = None) -> Sequence[Key]:
         """Oldest first."""
         return self._keys("(?1 IS NULL OR user = ?1) AND (?2 IS NULL OR team = ?2)", (user, team))
@@ -218,6 +230,21 @@ def _exists(connection: sqlite3.Connection, table: str, name: str) -> bool:
 def _insert_user(connection: sqlite3.Connection, user: User) -> None:
     connection.execute("INSERT OR REPLACE INTO users VALUES (?, ?, ?)", (user.name, user.team, encode(user)))
     _note(connection, "user", user.name)
+
+
+def _put_key(connection: sqlite3.Connection, key: Key) -> None:
+    """Of several keys at once: the user is there."""
+    try:
+        put = connection.execute(
+            "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE"
+            " SET display = ?3, user = ?4, team = ?5, body = ?6 WHERE digest = ?2",
+            (key.id, key.digest, key.display, key.user, key.team, encode(key)),
+        )
+    except sqlite3.IntegrityError as error:
+        raise Duplicate(f"the key {key.display!r} is in the store already") from error
+    if put.rowcount == 0:
+        raise Duplicate(f"the id of the key {key.display!r} is another key's")
+    _note(connection, "key", key.id)
 
 
 def _delete(connection: sqlite3.Connection, kind: str, name: str) -> None:
