@@ -11,6 +11,7 @@ from contextlib import suppress
 import msgspec
 from msgspec import Raw, Struct
 
+from authz.printed import more_tokens
 from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import BodyState, Request
@@ -31,6 +32,7 @@ _MODEL = re.compile(r"[!-~](?:[ -~]*[!-~])?", re.ASCII)
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _text = msgspec.json.Decoder(str)
 _texts = msgspec.json.Decoder(list[str])
+_items = msgspec.json.Decoder(list[Raw])
 
 GOVERNED = frozenset(
     {
@@ -42,11 +44,16 @@ GOVERNED = frozenset(
         "max_output_tokens",
         "n_predict",
         "n",
+        "n_cmpl",
         "best_of",
     }
     | {"prompt", "input", "messages", "previous_response_id", "usage"}
 )
+CHOICES = ("n", "best_of", "n_cmpl")  # the last is llama.cpp's own, and goes before its `n`
 OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+_TOOLS = ("tools", "functions")
+# A stored conversation or prompt, other media than messages carry, a template that may say anything.
+_POINTERS = ("conversation", "images", "image_data", "prompt_embeds", "multi_modal_data", "chat_template")
 _EDITABLE = frozenset({"stream_options", *OUTPUT_LIMITS})
 
 Place = tuple[int, bytes]
@@ -61,11 +68,14 @@ class Peek(Struct, frozen=True, kw_only=True):
     model: str | None = None
     stream: bool = False
     max_output: int | None = None  # tokens; the largest of the fields that ask for it
-    choices: int = 1  # answers produced per prompt: max(n, best_of)
+    choices: int = 1  # answers produced per prompt: the largest of CHOICES
     prompts: int = 1
     size: int = 0  # bytes of the body
     text: int = 0  # of them, without the members that limit the answer: no input is in those
     opening: int = 0  # where the first member may begin: behind the brace
+    tools: bool = False  # there are some
+    printed: int = 0  # tokens that printing what is in the body may add to it: see `_printed`
+    points: bool = False  # a member points at input that is not in the body
     places: Mapping[str, Place] = _NOWHERE  # of the members that a gateway may be told to change
 
 
@@ -187,15 +197,18 @@ def _governed(body: bytes) -> Peek:
                 raise _Fault(Reason.BAD_PARAMETER, "`stream_options` must be an object.", name)
         elif (limit := _whole(raws, name, 1, 2**31 - 1)) is not None and (most is None or limit > most):
             most = limit
-    n, best_of = _whole(raws, "n", 1, MOST_CHOICES), _whole(raws, "best_of", 1, MOST_CHOICES)
     return Peek(
         model=_model(raws),
         stream=_flag(raws, "stream"),
         max_output=most,
-        choices=max(n or 1, best_of or 1),
+        choices=max([_whole(raws, name, 1, MOST_CHOICES) or 1 for name in CHOICES]),
         prompts=max(_count(raws, "prompt"), _count(raws, "input") if "messages" not in raws else 1),
         size=len(body),
         text=len(body) - aside,
+        tools=any(len(raws.get(name, b"")) > len("null") for name in _TOOLS),
+        printed=_printed(raws),
+        points=raws.get("prompt", b"")[:1] == b"{"
+        or any(raws.get(name, b"null") != b"null" for name in _POINTERS),
         opening=body.index(b"{") + 1,
         places=places,
     )
@@ -208,10 +221,15 @@ def _model(raws: dict[str, bytes]) -> str | None:
     if raw[:1] == b'"' and len(raw) <= 6 * LONGEST_MODEL + 2:  # each character at most a \uXXXX
         with suppress(msgspec.DecodeError):  # half of a surrogate pair, which only decoding notices
             model = _text.decode(raw)
-            if len(model) <= LONGEST_MODEL and _MODEL.fullmatch(model) is not None:
+            if is_model_name(model):
                 return model
     message = "`model` must be a name in printable ASCII of at most 256 characters."
     raise _Fault(Reason.BAD_PARAMETER, message, "model")
+
+
+def is_model_name(text: str) -> bool:
+    """Whether it is printable ASCII of a name's length, without spaces around it."""
+    return len(text) <= LONGEST_MODEL and _MODEL.fullmatch(text) is not None
 
 
 def _flag(raws: dict[str, bytes], name: str) -> bool:
@@ -235,6 +253,7 @@ def _count(raws: dict[str, bytes], name: str) -> int:
     """How many prompts a field holds: a list of texts or of token lists; anything else is one.
 
     Told by the first item, so that nothing large is built: a list of tokens or messages is not read on.
+    llama.cpp mixes texts, token lists and objects, each a prompt; elsewhere objects are messages.
     """
     raw = raws.get(name, b"")
     first = raw[1:].lstrip(b" \t\r\n")[:1] if raw[:1] == b"[" else b""
@@ -242,11 +261,22 @@ def _count(raws: dict[str, bytes], name: str) -> int:
         count = _texts_in(raw, name)
     elif first == b"[" and b'"' not in raw and b"{" not in raw:
         count = raw.count(b"[") - 1
+    elif first == b"[" or (first == b"{" and name == "prompt"):
+        count = len(_items.decode(raw))
     else:
         count = 1
     if count > MOST_PROMPTS:
         raise _Fault(Reason.BAD_PARAMETER, f"`{name}` holds more than {MOST_PROMPTS} entries.", name)
     return count
+
+
+def _printed(raws: dict[str, bytes]) -> int:
+    """Tools are printed on lines of their own, the arguments of their calls with spaces."""
+    tokens = sum(more_tokens(raws[name]) for name in _TOOLS if name in raws)
+    said = raws.get("messages") or raws.get("input") or b""
+    if b'"tool_' in said or b'"function_call' in said:
+        tokens += said.count(b",") + said.count(b":")
+    return tokens
 
 
 def _texts_in(raw: bytes, name: str) -> int:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from authz.canonical import Target
 from authz.edit_request import LIMITS_OF
+from authz.limit.growth import growth
 from authz.limit.pairs import PAIRS, pairs_of
 from authz.peek import OUTPUT_LIMITS, Peek, Place
 from authz.quota import Unit
@@ -15,6 +16,7 @@ from authz.request import BodyState, Request
 from authz.store.records import Model, Price
 
 TEMPLATE_OVERHEAD = 64  # tokens a chat template may add around the messages
+TOOLS_OVERHEAD = 600  # tokens that a template says about tools before it prints them (Claude 3 Opus: 530)
 UNSTATED_OUTPUT = 16_384  # tokens of an answer that nothing bounds: what the ledger reckons with
 MILLION = 10**6
 FREE = Price()
@@ -93,7 +95,8 @@ def bound_of(
 ) -> Bound:
     """The bound of a request for the model of that name.
 
-    A token is at least one byte of UTF-8. `counted`: tokens of the input, where a tokenizer counted them.
+    A token is at least one byte of UTF-8, of the text as it is printed and normalized. `counted`: tokens of
+    the input, where a tokenizer counted them.
     """
     has_body = request.body_state is not BodyState.NONE
     if name is None and not has_body:
@@ -101,11 +104,16 @@ def bound_of(
     path, body, context = target.path, request.body, model.context if model is not None else None
     pairs = path in PAIRS
     inputs, repeated = pairs_of(body) if pairs and peek.size else (peek.prompts, 0)
-    read = (peek.text if peek.size else len(body)) + repeated + TEMPLATE_OVERHEAD * inputs
+    read, overhead = len(body), TEMPLATE_OVERHEAD * inputs + TOOLS_OVERHEAD * peek.tools
+    if peek.size:
+        read = peek.text + growth(body)
+        if peek.printed:
+            read += peek.printed if context is None else min(peek.printed, context)
+    read += repeated + overhead
     if counted is not None and not repeated:
-        read = min(read, counted + TEMPLATE_OVERHEAD * inputs)
+        read = min(read, counted + overhead)
     # What was not looked at may hold anything.
-    elsewhere = has_body and (not peek.size or reads_elsewhere(body))
+    elsewhere = has_body and (not peek.size or peek.points or reads_elsewhere(body))
     if elsewhere and context is not None:
         read = max(read, context * inputs)
     sure_input = context is not None or not elsewhere
@@ -119,8 +127,9 @@ def bound_of(
         answer = answer or (model.max_output if model is not None else None) or context or 0
         if not answer:
             answer, sure = UNSTATED_OUTPUT, False
-        if "n_predict" in places:  # obeyed by llama.cpp alone: it may raise the bound, not lower it
-            answer = max(answer, _tokens(places["n_predict"]))
+        # llama.cpp obeys `n_predict` before all, and whatever field there is where its own is not: what some
+        # server may obey can raise the bound, not lower it.
+        answer = max([answer, *(_tokens(place) for name, place in places.items() if name in OUTPUT_LIMITS)])
     return Bound(
         input=read,
         answer=answer,
@@ -141,7 +150,8 @@ def _tokens(place: Place) -> int:
 # What a model reads from elsewhere. Inside a text the quotes would be escaped: only names and values match.
 _ELSEWHERE = frozenset(
     {"image", "image_url", "input_image", "input_file", "file", "document"}
-    | {"input_audio", "video_url", "audio_url", "previous_response_id"}
+    | {"input_audio", "video_url", "audio_url", "image_embeds", "audio_embeds", "multimodal_data"}
+    | {"previous_response_id", "item_reference", "chat_template"}
 )
 _POINTER = re.compile(b'"(?:%s)"' % "|".join(sorted(_ELSEWHERE)).encode())
 _DISGUISE = re.compile(rb'"(?:[a-z_]|\\u00[0-9a-fA-F]{2}){4,20}"')  # a word, some letters perhaps as escapes

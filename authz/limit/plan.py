@@ -57,6 +57,11 @@ class Planner:
             planned.append(self._beside.part(values, needed, now, policy.shadow_amount))
         return planned
 
+    def of_amount(self, spending: Spending, now: int, amount: int) -> Planned:
+        """The part of the request, where the quota is what the request itself asks for."""
+        values = tuple([read(spending) for read in self._readers])
+        return self.part(values, spending.bound.of(self.policy.quota.unit), now, amount)
+
     def part(self, values: tuple[str, ...], needed: int, now: int, amount: int | None = None) -> Planned:
         """The part of one partition. `amount` is the quota in force; None: what the configuration says."""
         window, bounds = self.policy.quota.window, _NO_BOUNDS
