@@ -5,58 +5,78 @@ Caddyfile say. Only the address differs: our configuration of Caddy serves https
 """
 
 import base64
-import hmac
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from hashlib import sha256
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 
-from tests.seeds.takeoff import Takeoff
-from tests.support.caddy import Caddy
-from tests.support.certificates import Certificates, make_certificates
-from tests.support.gateway import Around, RealGateway
-from tests.support.rendered import RenderedCaddy
-from tests.support.service import AuthzService
+from tests.acceptance.lab import eventually
+from tests.gateways.compose_contract import COMPOSE, ComposeContract
+from tests.seeds.identity_provider import ISSUER, IdentityProvider
+from tests.seeds.site import Site, code
+from tests.seeds.takeoff import JWTAUTH, SIGN_KEY, TOKEN, b64, claims, one_bit_changed, signed
+from tests.support.any_server import AnyServer
 
-SIGN_KEY = "TkZMNSowQmMjOVU2RUB0bm1DJkU3U1VONkd3SGZMbVk="
-TOKEN = (
-    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJleHAiOjk5NTU4OTI2NzAsImp0aSI6IjgyMjk0YTYzLTk2NjAtNGM2Mi1hOGE4LTVhNjI2"
-    "NWVmY2Q0ZSIsInN1YiI6IjM0MDYzMjc5NjM1MTY5MzIiLCJpc3MiOiJodHRwczovL2FwaS5leGFtcGxlLmNvbSIsImF1ZCI6WyJodHRwczovL2"
-    "FwaS5leGFtcGxlLmlvIl0sInVzZXJuYW1lIjoiZ2dpY2NpIn0.O8kvRO9y6xQO3AymqdFE7DDqLRBQhkntf78O9kF71F8"
-)
-GATEWAY_TOKEN = "gateway-token-of-the-tests"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
-# {method} 2r/m on every path; sign_key beats the address of the key set, as in caddy-jwt.
-CONFIG = """
-gateways:
-  caddy: {{kind: caddy, token: {gateway}}}
-authenticators:
-  jwtauth:
-    type: jwt
-    sign_key: {sign_key}
-    algorithms: [HS256]
-    jwks_url: https://api.example.com/jwk/keys
-    token_from: [{{query: access_token}}, {{query: token}}, {{header: X-Api-Token}}, {{cookie: user_session}}, {{header: authorization}}]
-    issuers: [https://api.example.com]
-    audiences: [https://api.example.io, https://learn.example.com]
-    subject: {{user: [aud, uid, user_id, username, login]}}
-    claim_headers: {{IsAdmin: x-is-admin, settings.payout.paypal.enabled: x-is-paypal-enabled}}
-    map_users: true
+# `route * { rate_limit {method} 2r/m; jwtauth {...} }`
+WALK_THROUGH = """
 routes:
   - name: all
-    match: {{paths: ["/*"]}}
-    authenticate: {{any_of: [jwtauth]}}
-    authorize: [{{models: any}}]
+    match: {paths: ["/*"]}
+    authenticate: {any_of: [jwtauth]}
+    authorize: [{models: any}]
     limits: [per-method]
 limits:
-  per-method: {{unit: requests, quota: {quota}, window: 1m, partition_by: [method]}}
+  per-method: {unit: requests, quota: 2, window: 1m, partition_by: [method]}
+"""
+
+# What the document tells to do in production: other policies for each route.
+PRODUCTION = """
+  staff: {type: basic, htpasswd: {file: users.htpasswd}}
+  sso:
+    type: jwt
+    issuers: [ISSUER]
+    audiences: [llm]
+    algorithms: [RS256]
+    jwks_url: JWKS
+    subject: {user: sub, roles: realm_access.roles}
+routes:
+  - {name: basic, match: {paths: [/basic]}, authenticate: {any_of: [staff]}, authorize: [{models: any}]}
+  - {name: sso, match: {paths: [/sso]}, authenticate: {any_of: [sso]}, authorize: [{models: any}]}
+  - {name: roles, match: {paths: [/admin]}, authenticate: {any_of: [jwtauth]}, authorize: [{roles: [admin]}]}
+  - name: attributes
+    match: {paths: [/big]}
+    authenticate: {any_of: [jwtauth]}
+    authorize: [{when: "claims.clearance >= 3 && request.method == 'POST' && 'ml' in subject.roles"}]
+  - name: short
+    match: {paths: [/short/*]}
+    authenticate: {any_of: [jwtauth]}
+    authorize: [{models: any}]
+    limits: [two-a-minute]
+  - name: fast
+    match: {paths: [/fast]}
+    authenticate: {any_of: [jwtauth]}
+    authorize: [{models: any}]
+    limits: [one-a-second]
+  - name: matched
+    match: {paths: [/matched/*]}
+    authenticate: {any_of: [jwtauth]}
+    authorize: [{models: any}]
+    limits: [generate]
+ROUTES
+  - {name: all, match: {paths: ["/*"]}, authenticate: {any_of: [jwtauth]}, authorize: [{models: any}]}
+limits:
+  two-a-minute: 2r/m
+  one-a-second: 1r/s
+  generate: {unit: requests, quota: 1, window: 1m, when: {methods: [POST], paths: [/matched/generate]}}
 """
 
 
@@ -64,28 +84,28 @@ limits:
 class Stack:
     """Caddy, authz and the inference server."""
 
-    gateway: RealGateway
-    authz: AuthzService
-    takeoff: Takeoff
-    certificates: Certificates
+    site: Site
+    takeoff: AnyServer
+    provider: IdentityProvider
 
-    def curl(self, *arguments: str, path: str) -> tuple[int, Any]:
-        """The real curl: the status, and the body decoded."""
-        done = subprocess.run(
-            [
-                _curl(),
-                *("--silent", "--show-error", "--cacert", str(self.certificates.authority)),
-                *("--write-out", "\n%{http_code}", "--max-time", "10", "--noproxy", "*"),
-                *arguments,
-                f"{self.gateway.https}{path}",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-        assert done.returncode == 0, done.stderr
-        body, _, status = done.stdout.rpartition("\n")
-        return int(status), json.loads(body)
+
+def curl(site: Site, *arguments: str, path: str) -> tuple[int, Any]:
+    """The real curl: the status, and the body decoded."""
+    done = subprocess.run(
+        [
+            _curl(),
+            *("--silent", "--show-error", "--cacert", str(site.certificates.authority)),
+            *("--write-out", "\n%{http_code}", "--max-time", "10", "--noproxy", "*"),
+            *arguments,
+            f"{site.gateways['caddy'].https}{path}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(body)
 
 
 def _curl() -> str:
@@ -94,178 +114,312 @@ def _curl() -> str:
     return found
 
 
-@contextmanager
-def stack(scratch: Path, gateway: type[RealGateway], *, quota: int) -> Iterator[Stack]:
-    certificates = make_certificates(scratch / "certificates")
-    config = CONFIG.format(gateway=GATEWAY_TOKEN, sign_key=SIGN_KEY, quota=quota)
-    with Takeoff() as takeoff, AuthzService(scratch / "authz", config) as authz:
-        around = Around(
-            directory=scratch,
-            certificates=certificates,
-            authz_http=authz.http,
-            authz_grpc=authz.grpc,
-            model=takeoff.port,
-            token=GATEWAY_TOKEN,
-        )
-        with gateway(around) as running:
-            yield Stack(running, authz, takeoff, certificates)
-
-
-def test_the_five_curls_of_the_document(tmp_path: Path) -> None:
+def test_the_walk_through(tmp_path: Path) -> None:
     post = ("-X", "POST", "-H", "Content-Type: application/json", "-d", '{"text": "Hello, world!"}')
     bearer = ("-H", f"Authorization: Bearer {TOKEN}")
-    with stack(tmp_path, Caddy, quota=2) as lab:
+    config = f"authenticators:\n{JWTAUTH}{WALK_THROUGH}"
+    with AnyServer() as takeoff, Site(tmp_path, config + backends(takeoff), kinds=["caddy"]) as site:
         answers = [
-            lab.curl(*post, path="/generate"),
-            lab.curl(*post, *bearer, path="/generate"),
-            lab.curl(*post, *bearer, path="/generate"),
-            lab.curl(*post, *bearer, path="/generate"),
-            lab.curl("-X", "GET", *bearer, path="/status"),
+            curl(site, *post, path="/generate"),
+            curl(site, *post, *bearer, path="/generate"),
+            curl(site, *post, *bearer, path="/generate"),
+            curl(site, *post, *bearer, path="/generate"),
+            curl(site, "-X", "GET", *bearer, path="/status"),
         ]
+        # The first was not charged: two more of its method went through.
         assert [status for status, _ in answers] == [401, 200, 200, 429, 200]
         assert [body["error"]["code"] for status, body in answers if status != 200] == [
             "missing_credentials",
             "rate_limit_exceeded",
         ]
         assert "'per-method' of method POST is used up" in answers[3][1]["error"]["message"]
-        assert [(each.method, each.target) for each in lab.takeoff.received] == [
+        assert [(each.method, each.target) for each in takeoff.received] == [
             ("POST", "/generate"),
             ("POST", "/generate"),
             ("GET", "/status"),
         ]
-        for received in lab.takeoff.received:
-            assert received.headers["x-authz-user"] == "ggicci"
+        for received in takeoff.received:
+            assert received.header("x-authz-user") == "ggicci"
             assert TOKEN not in repr(received)
-        assert lab.takeoff.received[0].body == b'{"text": "Hello, world!"}'
-        assert TOKEN not in lab.authz.log
-        assert TOKEN not in lab.gateway.log
+        assert takeoff.received[0].body == b'{"text": "Hello, world!"}'
+        assert TOKEN not in site.logs
+
+
+def backends(takeoff: AnyServer) -> str:
+    return f"backends:\n  takeoff: {{url: {takeoff.url}, models: any}}\n"
 
 
 @pytest.fixture(scope="module")
-def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """With a limit that nothing here reaches, and Caddy as `authz render` writes it for the claim headers."""
-    with stack(tmp_path_factory.mktemp("takeoff"), CaddyWithClaims, quota=1000) as lab:
-        yield lab
-
-
-class CaddyWithClaims(RenderedCaddy):
-    """Rendered for a config with `claim_headers`."""
-
-    def __init__(self, around: Around) -> None:
-        names = ("x-is-admin", "x-is-paypal-enabled")
-        super().__init__(around, lambda settings: replace(settings, claim_headers=names))
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """For all rows but the walk-through."""
+    scratch = tmp_path_factory.mktemp("takeoff")
+    with AnyServer() as takeoff, IdentityProvider() as provider:
+        config = PRODUCTION.replace("ISSUER", ISSUER).replace("JWKS", f"{provider.url}/keys")
+        config = config.replace("ROUTES\n", "".join(keyed_route(name) for name in LIMIT_KEYS))
+        config += "".join(
+            f"  by-{name}: {{unit: requests, quota: 1, window: 1m, partition_by: [{each.partition_by}]}}\n"
+            for name, each in LIMIT_KEYS.items()
+        )
+        site = Site(scratch, f"authenticators:\n{JWTAUTH}{config}{backends(takeoff)}", kinds=["caddy"])
+        # As `htpasswd -nB carol` prints it.
+        hashed = bcrypt.hashpw(b"hunter2 is long", bcrypt.gensalt(5)).replace(b"$2b$", b"$2y$")
+        users = scratch / "authz" / "users.htpasswd"
+        users.write_bytes(b"carol:" + hashed + b"\n")
+        users.chmod(0o600)
+        with site:
+            yield Stack(site, takeoff, provider)
 
 
 @pytest.fixture
-def lab(roomy: Stack) -> Stack:
-    roomy.takeoff.received.clear()
-    return roomy
+def lab(stack: Stack) -> Stack:
+    stack.takeoff.received.clear()
+    return stack
 
 
-SOURCES = {
-    "the query's access_token": ((), "/generate?access_token=TOKEN&n=1", "/generate?n=1"),
-    "the query's token": ((), "/generate?n=1&token=TOKEN", "/generate?n=1"),
-    "the header X-Api-Token": (("-H", "X-Api-Token: TOKEN"), "/generate", "/generate"),
-    "the cookie user_session": (("--cookie", "theme=dark; user_session=TOKEN"), "/generate", "/generate"),
-    "Authorization": (("-H", "Authorization: Bearer TOKEN"), "/generate", "/generate"),
-}
+class TestTokenSources:
+    """Query `access_token`, `token`, then `X-Api-Token`, then the cookie, then Authorization."""
+
+    SOURCES: Mapping[str, tuple[str, dict[str, str], str]] = {
+        "the query's access_token": ("/generate?access_token=TOKEN&n=1", {}, "/generate?n=1"),
+        "the query's token": ("/generate?n=1&token=TOKEN", {}, "/generate?n=1"),
+        "the header X-Api-Token": ("/generate", {"X-Api-Token": "TOKEN"}, "/generate"),
+        "the cookie": ("/generate", {"Cookie": "theme=dark; user_session=TOKEN"}, "/generate"),
+        "Authorization": ("/generate", {"Authorization": "Bearer TOKEN"}, "/generate"),
+    }
+
+    def ask(self, lab: Stack, source: str, token: str, more: Mapping[str, str] | None = None) -> int:
+        target, headers, _ = self.SOURCES[source]
+        filled = {name: value.replace("TOKEN", token) for name, value in headers.items()}
+        filled.update(more or {})
+        return lab.site.ask("caddy", target=target.replace("TOKEN", token), headers=filled).status
+
+    @pytest.mark.parametrize("source", SOURCES)
+    def test_the_token_is_found(self, lab: Stack, source: str) -> None:
+        assert self.ask(lab, source, TOKEN) == 200
+        (received,) = lab.takeoff.received
+        assert received.target == self.SOURCES[source][2]
+        assert received.header("x-authz-user") == "ggicci"
+        assert received.header("cookie") == ("theme=dark" if source == "the cookie" else None)
+        assert TOKEN not in repr(received)
+        assert TOKEN not in lab.site.logs
+
+    @pytest.mark.parametrize("source", [source for source in SOURCES if source != "Authorization"])
+    def test_each_is_tried_until_one_verifies(self, lab: Stack, source: str) -> None:
+        assert self.ask(lab, source, "not-a-token", BEARER) == 200
+        (received,) = lab.takeoff.received
+        assert received.header("x-authz-user") == "ggicci"
+        assert "not-a-token" not in repr(received)
 
 
-def present(lab: Stack, source: str, token: str, *more: str) -> int:
-    """The status of a GET with the token in that place."""
-    arguments, path, _ = SOURCES[source]
-    filled = [argument.replace("TOKEN", token) for argument in arguments]
-    return lab.curl(*filled, *more, path=path.replace("TOKEN", token))[0]
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_the_token_is_found(lab: Stack, source: str) -> None:
-    assert present(lab, source, TOKEN) == 200
-    (received,) = lab.takeoff.received
-    assert received.target == SOURCES[source][2]
-    assert received.headers["x-authz-user"] == "ggicci"
-    assert received.headers.get("cookie") == ("theme=dark" if "cookie" in source else None)
-    assert TOKEN not in repr(received)
-    assert TOKEN not in lab.gateway.log + lab.authz.log
-
-
-@pytest.mark.parametrize("source", [source for source in SOURCES if source != "Authorization"])
-def test_a_source_that_does_not_verify_is_passed_over(lab: Stack, source: str) -> None:
-    assert present(lab, source, "not-a-token", "-H", f"Authorization: Bearer {TOKEN}") == 200
-    (received,) = lab.takeoff.received
-    assert received.headers["x-authz-user"] == "ggicci"
-    assert "not-a-token" not in repr(received)
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def signed(claims: dict[str, Any], *, algorithm: str = "HS256", key: bytes | None = None) -> str:
-    """A token signed with the document's key, or another."""
-    head, body = (
-        _b64(json.dumps({"alg": algorithm, "typ": "JWT"}).encode()),
-        _b64(json.dumps(claims).encode()),
-    )
-    mac = hmac.new(key or base64.b64decode(SIGN_KEY), f"{head}.{body}".encode(), sha256).digest()
-    return f"{head}.{body}.{_b64(mac)}"
-
-
-def claims(**changes: Any) -> dict[str, Any]:
-    """The document's claims, changed."""
-    padded = TOKEN.split(".")[1]
-    own: dict[str, Any] = json.loads(base64.urlsafe_b64decode(padded + "=" * (-len(padded) % 4)))
-    return {name: value for name, value in {**own, **changes}.items() if value is not None}
-
-
-def one_bit_changed(part: int) -> str:
-    """The document's token with the lowest bit of one part's middle byte turned."""
-    parts = TOKEN.split(".")
-    data = bytearray(base64.urlsafe_b64decode(parts[part] + "=" * (-len(parts[part]) % 4)))
-    data[len(data) // 2] ^= 1
-    parts[part] = _b64(bytes(data))
-    return ".".join(parts)
-
-
-NONE = _b64(b'{"alg":"none","typ":"JWT"}')
+NONE = b64(b'{"alg":"none","typ":"JWT"}')
 REFUSED = {
     "one bit of the header changed": one_bit_changed(0),
     "one bit of the claims changed": one_bit_changed(1),
     "one bit of the signature changed": one_bit_changed(2),
-    "36 alg none": f"{NONE}.{TOKEN.split('.')[1]}.",
-    "36 alg none, signed": f"{NONE}.{TOKEN.split('.', 1)[1]}",
-    "another algorithm": signed(claims(), algorithm="HS384"),
+    "46 alg none": f"{NONE}.{TOKEN.split('.')[1]}.",
+    "46 alg none, signed": f"{NONE}.{TOKEN.split('.', 1)[1]}",
+    "48 another algorithm": signed(claims(), algorithm="HS384"),
+    "48 an algorithm with another kind of key": signed(claims(), algorithm="RS256"),
     "another key": signed(claims(), key=b"another key of thirty-two bytes!"),
     "the key without its base64": signed(claims(), key=SIGN_KEY.encode()),
     "another issuer": signed(claims(iss="https://api.example.org")),
     "another audience": signed(claims(aud=["https://api.example.org"])),
     "expired": signed(claims(exp=1_700_000_000)),
     "not yet": signed(claims(nbf=9_955_892_000)),
+    "issued in the future": signed(claims(iat=9_955_892_000)),
     "nobody": signed(claims(username=None)),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_any_other_token_is_refused(lab: Stack, case: str) -> None:
-    status, body = lab.curl("-H", f"Authorization: Bearer {REFUSED[case]}", path="/status")
-    assert (status, body["error"]["type"]) == (401, "authentication_error")
-    assert not lab.takeoff.received
+class TestJwtKeyClaimsAndAlgorithm:
+    """`sign_key` is base64 of 32 bytes and beats `jwk_url`; issuers, audiences, times, users and meta claims."""
+
+    def test_the_key_is_32_bytes(self) -> None:
+        assert len(base64.b64decode(SIGN_KEY)) == 32
+
+    @pytest.mark.parametrize("case", REFUSED)
+    def test_any_other_token_is_refused(self, lab: Stack, case: str) -> None:
+        answer = lab.site.ask("caddy", target="/status", headers={"Authorization": f"Bearer {REFUSED[case]}"})
+        assert (answer.status, answer.json()["error"]["type"]) == (401, "authentication_error")
+        assert not lab.takeoff.received
+
+    def test_any_of_the_audiences_will_do(self, lab: Stack) -> None:
+        for audience in (["https://learn.example.com"], ["https://other.example", "https://api.example.io"]):
+            token = signed(claims(aud=audience, uid=42))
+            assert lab.site.ask("caddy", headers={"Authorization": f"Bearer {token}"}).status == 200
+        # The first of `aud uid user_id username login` that is text or a number: a list is passed over.
+        assert [each.header("x-authz-user") for each in lab.takeoff.received] == ["42", "42"]
+
+    def test_meta_claims_go_upstream_as_headers(self, lab: Stack) -> None:
+        token = signed(claims(IsAdmin=True, settings={"payout": {"paypal": {"enabled": False}}}))
+        spoofed = {"X-Is-Admin": "true", "X-Is-Paypal-Enabled": "true"}
+        for shown in (token, TOKEN):
+            assert lab.site.ask("caddy", headers=spoofed | {"Authorization": f"Bearer {shown}"}).status == 200
+        told, untold = lab.takeoff.received
+        assert (told.header("x-is-admin"), told.header("x-is-paypal-enabled")) == ("true", "false")
+        assert (untold.header("x-is-admin"), untold.header("x-is-paypal-enabled")) == (None, None)
+
+    def test_47_the_public_key_is_no_shared_key(self, lab: Stack) -> None:
+        """RS/HS swap: the algorithm is pinned by the config."""
+        own = {"iss": ISSUER, "aud": "llm", "sub": "alice", "exp": int(time.time()) + 3600}
+        forged = signed(own, key=lab.provider.public_pem("first"))
+        for shown, status in ((forged, 401), (lab.provider.token(), 200)):
+            headers = {"Authorization": f"Bearer {shown}"}
+            assert lab.site.ask("caddy", target="/sso", headers=headers).status == status
 
 
-def test_any_of_the_audiences_will_do(lab: Stack) -> None:
-    for audience in (["https://learn.example.com"], ["https://other.example", "https://api.example.io"]):
-        token = signed(claims(aud=audience, uid=42))
-        assert lab.curl("-H", f"Authorization: Bearer {token}", path="/status")[0] == 200
-    # The first of `aud uid user_id username login` that is text or a number: a list is passed over.
-    assert [each.headers["x-authz-user"] for each in lab.takeoff.received] == ["42", "42"]
+@dataclass(frozen=True)
+class LimitKey:
+    """Requests of one partition, then one of another. Each is a target below `/by-NAME` with headers and an address."""
+
+    partition_by: str
+    same: tuple[tuple[str, dict[str, str], str], ...]
+    other: tuple[str, dict[str, str], str]
 
 
-def test_claims_go_upstream_as_headers(lab: Stack) -> None:
-    token = signed(claims(IsAdmin=True, settings={"payout": {"paypal": {"enabled": False}}}))
-    spoofed = ("-H", "X-Is-Admin: true", "-H", "X-Is-Paypal-Enabled: true")
-    assert lab.curl(*spoofed, "-H", f"Authorization: Bearer {token}", path="/status")[0] == 200
-    assert lab.curl(*spoofed, "-H", f"Authorization: Bearer {TOKEN}", path="/status")[0] == 200
-    told, untold = (each.headers for each in lab.takeoff.received)
-    assert (told["x-is-admin"], told["x-is-paypal-enabled"]) == ("true", "false")
-    assert "x-is-admin" not in untold
-    assert "x-is-paypal-enabled" not in untold
+HERE = "127.0.0.1"
+LIMIT_KEYS = {
+    "path": LimitKey("path", (("/a", {}, HERE), ("/a?b=c", {}, HERE)), ("/b", {}, HERE)),
+    "query": LimitKey("query:tenant", (("/a?tenant=1", {}, HERE), ("/b?tenant=1", {}, HERE)), ("/a?tenant=2", {}, HERE)),
+    "header": LimitKey(
+        "header:x-tenant",
+        (("/a", {"X-Tenant": "1"}, HERE), ("/b", {"x-tenant": "1"}, HERE)),
+        ("/a", {"X-Tenant": "2"}, HERE),
+    ),
+    "cookie": LimitKey(
+        "cookie:tenant",
+        (("/a", {"Cookie": "a=b; tenant=1"}, HERE), ("/a", {"Cookie": "tenant=1"}, HERE)),
+        ("/a", {"Cookie": "tenant=2"}, HERE),
+    ),
+    "ip": LimitKey("ip", (("/a", {}, HERE), ("/b", {"X-Forwarded-For": "10.0.0.1"}, HERE)), ("/a", {}, "127.0.0.2")),
+    "ip-prefix": LimitKey("ip_prefix", (("/a", {}, HERE), ("/a", {}, "127.0.0.200")), ("/a", {}, "127.0.1.1")),
+    "claim": LimitKey(
+        "claim:org",
+        (("/a", {"Authorization": f"Bearer {signed(claims(org='one'))}"}, HERE),) * 2,
+        ("/a", {"Authorization": f"Bearer {signed(claims(org='two'))}"}, HERE),
+    ),
+}  # fmt: skip
+
+
+def keyed_route(name: str) -> str:
+    return (
+        f"  - {{name: by-{name}, match: {{paths: [/by-{name}/*]}}, authenticate: {{any_of: [jwtauth]}}, "
+        f"authorize: [{{models: any}}], limits: [by-{name}]}}\n"
+    )
+
+
+class TestLimitKeys:
+    """Method (the walk-through), path, query, header, cookie, IP, IP prefix, claim; spelled `2r/m` and `1r/s`; matchers."""
+
+    def ask(self, lab: Stack, target: str, method: str = "GET", **more: Any) -> int:
+        return lab.site.ask("caddy", method, target, BEARER, **more).status
+
+    @pytest.mark.parametrize("name", LIMIT_KEYS)
+    def test_each_value_is_counted_by_itself(self, lab: Stack, name: str) -> None:
+        each = LIMIT_KEYS[name]
+        statuses = [
+            lab.site.ask("caddy", "GET", f"/by-{name}{target}", BEARER | headers, source=source).status
+            for target, headers, source in (*each.same, each.other)
+        ]
+        assert statuses == [200, 429, 200]
+
+    def test_2r_m(self, lab: Stack) -> None:
+        assert [self.ask(lab, f"/short/{n}") for n in range(3)] == [200, 200, 429]
+
+    def test_1r_s(self, lab: Stack) -> None:
+        last = lab.site.ask("caddy", target="/fast", headers=BEARER)
+        assert (last.status, last.header("ratelimit-policy")) == (200, lab_policy(last))
+        tries = 0
+        while last.status == 200:  # on a slow machine a second may pass between two
+            tries += 1
+            assert tries < 50
+            last = lab.site.ask("caddy", target="/fast", headers=BEARER)
+        assert last.header("retry-after") == "1"
+        eventually(lambda: self.ask(lab, "/fast") == 200)
+
+    def test_a_matcher_chooses_what_is_counted(self, lab: Stack) -> None:
+        assert [
+            self.ask(lab, "/matched/generate", "POST"),
+            self.ask(lab, "/matched/generate", "POST"),
+            self.ask(lab, "/matched/generate"),
+            self.ask(lab, "/matched/status", "POST"),
+        ] == [200, 429, 200, 200]
+
+
+def lab_policy(answer: Any) -> str:
+    """The policy that `1r/s` is, with the partition that the answer names."""
+    found: str = answer.header("ratelimit-policy")
+    return f'"one-a-second";q=1;w=1;pk={found.rpartition("pk=")[2]}'
+
+
+class TestBasicAuth:
+    """A bcrypt htpasswd; 401 carries WWW-Authenticate."""
+
+    def ask(self, lab: Stack, text: str | None) -> Any:
+        headers = (
+            {} if text is None else {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+        )
+        return lab.site.ask("caddy", target="/basic", headers=headers)
+
+    def test_the_right_password(self, lab: Stack) -> None:
+        assert self.ask(lab, "carol:hunter2 is long").status == 200
+        received = lab.takeoff.last()
+        assert received.header("x-authz-user") == "staff:carol"
+        assert received.header("authorization") is None
+
+    @pytest.mark.parametrize("text", [None, "carol:hunter2", "carol:", "mallory:hunter2 is long"])
+    def test_anything_else(self, lab: Stack, text: str | None) -> None:
+        answer = self.ask(lab, text)
+        assert answer.status == 401
+        assert answer.header("www-authenticate").startswith('Basic realm="authz"')
+        assert not lab.takeoff.received
+
+
+class TestRolesAndAttributes:
+    """Roles per route, and conditions on claims."""
+
+    @pytest.mark.parametrize(
+        ("target", "method", "more", "status"),
+        [
+            ("/admin", "GET", {"roles": ["admin"]}, 200),
+            ("/admin", "GET", {"roles": ["user"]}, 403),
+            ("/admin", "GET", {}, 403),
+            ("/big", "POST", {"roles": ["ml"], "clearance": 3}, 200),
+            ("/big", "POST", {"roles": ["ml"], "clearance": 2}, 403),
+            ("/big", "POST", {"roles": ["hr"], "clearance": 3}, 403),
+            ("/big", "GET", {"roles": ["ml"], "clearance": 3}, 403),
+            ("/big", "POST", {"roles": ["ml"]}, 403),  # the condition cannot be evaluated
+            ("/big", "POST", {"roles": ["ml"], "clearance": "3"}, 403),
+        ],
+    )  # fmt: skip
+    def test_each_route_has_its_own(
+        self, lab: Stack, target: str, method: str, more: dict[str, Any], status: int
+    ) -> None:
+        headers = {"Authorization": f"Bearer {signed(claims(**more))}"}
+        answer = lab.site.ask("caddy", method, target, headers)
+        assert code(answer) == ((200, None) if status == 200 else (403, "not_authorized"))
+        assert len(lab.takeoff.received) == (status == 200)
+
+
+class TestDocker(ComposeContract):
+    """Compose of Caddy, authz and a model; nothing here needs Docker."""
+
+    kind = "caddy"
+    configuration = ("caddy/Caddyfile", "/etc/caddy/Caddyfile")
+
+    def test_there_are_the_three(self) -> None:
+        assert {"authz", "gateway", "model"} <= set(self.read()["services"])
+        assert (COMPOSE / "caddy.authz.yaml").is_file()
+
+
+def test_jwks_a_rotated_key_is_accepted_once_fetched(lab: Stack) -> None:
+    """The last of this file: a provider is asked at most every 10 s, which have passed by now."""
+
+    def status(kid: str) -> int:
+        headers = {"Authorization": f"Bearer {lab.provider.token(kid)}"}
+        return lab.site.ask("caddy", target="/sso", headers=headers).status
+
+    assert status("first") == 200
+    lab.provider.rotate("second")
+    eventually(lambda: status("second") == 200, seconds=20)
+    assert status("first") == 200

@@ -52,10 +52,20 @@ def chunked(*parts: bytes) -> bytes:
 
 
 def exchange(
-    port: int, data: bytes, *, tls: ssl.SSLContext | None = None, seconds: float = 10, method: str = "GET"
+    port: int,
+    data: bytes,
+    *,
+    tls: ssl.SSLContext | None = None,
+    seconds: float = 10,
+    method: str = "GET",
+    source: str | None = None,
 ) -> RawResponse:
-    """Send the bytes, read one final response (1xx are passed over). Raises ConnectionError if none comes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as plain:
+    """Send the bytes, read one final response (1xx are passed over). Raises ConnectionError if none comes.
+
+    `source`: the address to send from; all of 127.0.0.0/8 is this machine's.
+    """
+    own = (source, 0) if source is not None else None
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds, source_address=own) as plain:
         connection = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
         with connection:
             # Refused before all of it was read: the response is there all the same.
