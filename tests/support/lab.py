@@ -43,8 +43,8 @@ class Lab:
         self.clock = clock or FakeClock()
         self.store = open_memory(self.clock)
         self.loaded = loads(config, compile_condition=compile_condition, environ={})
-        authenticators = Authenticators(self.loaded.config, self.store.directory, self.clock)
-        self.rules = build_rules(self.loaded, authenticators, self.store.directory)
+        self.authenticators = Authenticators(self.loaded.config, self.store.directory, self.clock)
+        self.rules = build_rules(self.loaded, self.authenticators, self.store.directory)
         self.decider = Decider(
             self.rules,
             self.store.directory,
