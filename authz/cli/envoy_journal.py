@@ -19,7 +19,8 @@ LONGEST_LINE: Final = 1 << 20
 """Bytes. Envoy writes none that comes near: a longer one is not from it."""
 
 _NEVER_THERE: Final = frozenset({"UF", "UH", "NR"})  # no model server was reached
-_LEFT: Final = frozenset({"DC", "DR"})  # the client was
+# The response did not end by itself: the client left, the model server broke off, or a time was over.
+_CUT: Final = frozenset({"DC", "DR", "DPE", "UC", "UR", "UPE", "UT", "UMSDR", "LR", "SI", "DT", "OM"})
 _ENDED: Final = "DownstreamEnd"
 _GZIP: Final = b"\x1f\x8b"
 
@@ -119,7 +120,7 @@ def read_report(text: bytes, gateway: str) -> dict[str, object] | Skipped:
         "usage": _usage(line.usage),
         "status": line.status,
         "reached": line.upstream is not None and not flags & _NEVER_THERE,
-        "aborted": bool(flags & _LEFT),
+        "aborted": bool(flags & _CUT),
         "streamed": streamed,
         "response_bytes": line.sent_bytes,
         "duration_ms": line.milliseconds,

@@ -3,12 +3,12 @@
 | The report says | Source | Charged |
 |---|---|---|
 | usage, whatever the status | reported; corrected where it had expired | the usage |
-| the same of an Anthropic stream that the client left | estimated | the input; the output by bytes, if more |
+| the same of an Anthropic stream that was cut off | estimated | the input; the output by bytes, if more |
 | it never reached a model server | released | nothing, not even the request |
 | nothing, of a request that uses no tokens | reported; released from 400 on | the request |
-| a model server's 300 or above | released | the request |
+| a model server's 300 or above, but not 504 | released | the request |
 | 200, whole or cut short, without usage | estimated | by the bytes of request and response |
-| no answer: the client left before (0, 499), or nobody knows | estimated | input by bytes, typical output |
+| no answer: the client left (0, 499) or the gateway (504) | estimated | input by bytes, typical output |
 """
 
 from msgspec import Struct
@@ -20,7 +20,10 @@ from authz.store.records import Facts, Source
 from authz.usage import NO_USAGE, Usage
 
 _CLIENT_LEFT = 499  # nginx's own status
-_UNANSWERED = frozenset({0, _CLIENT_LEFT})
+_GAVE_UP = (
+    504  # of a gateway, here or further on: whoever asks for long answers would wait for it, for nothing
+)
+_UNANSWERED = frozenset({0, _CLIENT_LEFT, _GAVE_UP})
 _COUNTS_AT_THE_END = "/messages"  # Anthropic: `message_start` has the input, the last event the output
 
 
@@ -58,6 +61,10 @@ def is_streamed(report: Report, facts: Facts) -> bool:
 
 def _output(report: Report, facts: Facts, calibration: Calibration) -> int:
     streamed = is_streamed(report, facts)
-    if report.response_bytes is None or (report.status in _UNANSWERED and not report.response_bytes):
+    if (
+        report.response_bytes is None
+        or report.status == _GAVE_UP  # the bytes are the gateway's own
+        or (report.status in _UNANSWERED and not report.response_bytes)
+    ):
         return calibration.typical(facts, streamed)
     return calibration.output(facts, report.response_bytes, streamed)

@@ -1,8 +1,8 @@
 """Characters that become longer before they are counted.
 
 Tokenizers normalize first: Qwen's to NFC, those of XLM-RoBERTa and T5 to NFKC, BERT's to NFD (Unicode
-Standard Annex 15). Of nearly all characters no form has more bytes or characters than UTF-8 has bytes; of those here
-one has.
+Standard Annex 15). Of nearly all characters no form has more bytes or characters than UTF-8 has bytes; of
+those here one has.
 """
 
 import re

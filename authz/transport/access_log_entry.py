@@ -20,6 +20,23 @@ _ENDS = frozenset({0, _END})
 _PERIODIC = 5  # DownstreamPeriodic
 _EVENTS = "text/event-stream"
 
+# Flags of a response that did not end by itself, whoever ended it: a usage that is told piece by piece
+# (Anthropic) is then not the whole.
+_CUT = (
+    "downstream_connection_termination",
+    "downstream_remote_reset",
+    "downstream_protocol_error",
+    "upstream_connection_termination",
+    "upstream_remote_reset",
+    "upstream_protocol_error",
+    "upstream_request_timeout",
+    "upstream_max_stream_duration_reached",
+    "local_reset",
+    "stream_idle_timeout",
+    "duration_timeout",
+    "overload_manager",
+)
+
 
 class Running(Struct, frozen=True):
     """The response still runs."""
@@ -70,7 +87,7 @@ def read_entry(entry: accesslog_pb2.HTTPAccessLogEntry) -> Running | End | None:
         usage=usage.usage,
         status=response.response_code.value,
         reached=reached,
-        aborted=flags.downstream_connection_termination or flags.downstream_remote_reset,
+        aborted=common.HasField("response_flags") and any(getattr(flags, name) for name in _CUT),
         streamed=kinds["content-type"].startswith(_EVENTS) if "content-type" in kinds else None,
         response_bytes=response.response_body_bytes,
         duration_ms=last.seconds * 1000 + last.nanos // 1_000_000,

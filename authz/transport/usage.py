@@ -127,7 +127,7 @@ def read_items(body: bytes) -> list[Item | Invalid]:
 def _name_of(raw: Raw) -> str | None:
     try:
         return _named.decode(raw).reservation
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 
@@ -156,7 +156,7 @@ def _read_usage(raw: Raw) -> Reading:
         return read_usage(_plain.decode(raw))
     except msgspec.ValidationError:  # a number that no float holds
         return Reading(None, Fault.TOO_LARGE)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Reading(None, Fault.NOT_AN_OBJECT)
 
 

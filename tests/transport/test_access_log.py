@@ -137,7 +137,7 @@ DC, DR = ("downstream_connection_termination",), ("downstream_remote_reset",)
         pytest.param({"flags": ("upstream_connection_failure",)}, {"reached": False}, id="UF"),
         pytest.param({"flags": ("no_healthy_upstream",)}, {"reached": False}, id="UH"),
         pytest.param({"flags": ("no_route_found",)}, {"reached": False}, id="NR"),
-        pytest.param({"flags": ("upstream_remote_reset",)}, {}, id="UR"),
+        pytest.param({"flags": ("upstream_remote_reset",)}, {"aborted": True}, id="UR"),
         pytest.param({"content_type": "text/event-stream; charset=utf-8"}, {"streamed": True}, id="stream"),
         pytest.param({"content_type": "application/json"}, {"streamed": False}, id="json"),
         pytest.param({"usage": {"input": 5, "output": 2}}, {"usage": Usage(5, 2)}, id="usage"),
@@ -266,3 +266,22 @@ async def test_stopping_ends_the_streams_at_once(service: FakeService) -> None:
         await server.stop()
         assert asyncio.get_running_loop().time() - started < 0.9, "no stream holds up the stop"
         assert isinstance(await call, StreamAccessLogsResponse)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "downstream_connection_termination",
+        "downstream_remote_reset",
+        "upstream_remote_reset",
+        "upstream_connection_termination",
+        "stream_idle_timeout",
+        "upstream_max_stream_duration_reached",
+        "local_reset",
+    ],
+)
+def test_attack_101_whatever_cut_a_stream_its_usage_is_not_taken_for_the_whole(flag: str) -> None:
+    """A client that stops reading is cut off by the gateway, with Anthropic's first event as the only usage."""
+    told = read_entry(entry("rsv_1", flags=(flag,), usage={"input": 9, "output": 1}))
+    assert isinstance(told, End)
+    assert told.report.aborted

@@ -278,3 +278,18 @@ async def test_what_is_not_durable_is_not_acknowledged(desk: Desk) -> None:
     assert [report.reservation for report in desk.service.reports] == ["rsv_1"], (
         "the next try finds `already`"
     )
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        pytest.param(b'{"\xff":1,"prompt_tokens":3}', id="a name"),
+        pytest.param(b'{"prompt_tokens":"\xff"}', id="a value"),
+        pytest.param(b'"\xff"', id="all of it"),
+    ],
+)
+async def test_a_usage_that_is_no_text_keeps_no_other_report_waiting(desk: Desk, usage: bytes) -> None:
+    """Traefik hands over what a model server wrote, and would ask again for ever."""
+    results = await desk.results(b'[{"reservation":"a","usage":' + usage + b'},{"reservation":"b"}]')
+    assert [each["outcome"] for each in results] == ["settled", "settled"]
+    assert desk.rejected == [("my-traefik", "not_an_object")]
