@@ -110,7 +110,10 @@ class App:
         return self._decider.rules.digest
 
     def _policies(self) -> Iterator[Policy]:
-        return (planner.policy for route in self._decider.rules.routes for planner in route.planners)
+        for route in self._decider.rules.routes:
+            yield from (planner.policy for planner in route.planners)
+            if route.preferences is not None and route.preferences.concurrency is not None:
+                yield route.preferences.concurrency.policy
 
     async def start(self) -> None:
         """Open the store, then the doors. Raises StoreUnavailable, CannotListen."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from authz import canonical, edit, route, upstream
+from authz import canonical, edit, preference, route, upstream
 from authz.authenticate.presented import Presented, Twice
 from authz.authenticate.protocol import Refused
 from authz.authorize import Asked, authorize
@@ -18,6 +18,7 @@ from authz.canonical import Target
 from authz.decision import Allow, Decision, Deny, Header, LimitState, StageName
 from authz.denial import deny
 from authz.edit_request import LIMITS_OF, ask_for_usage, joined, limit_answer
+from authz.header_text import is_request_id
 from authz.limit.admission import AS_USUAL, Admission
 from authz.limit.estimate import Bound, bound_of
 from authz.limit.headers import rate_headers
@@ -27,6 +28,7 @@ from authz.limit.spending import Spending
 from authz.limit.verdict import verdict
 from authz.listing import is_listing
 from authz.peek import NOTHING, OUTPUT_LIMITS, Peek, peek
+from authz.preference import NO_WISHES, Wishes
 from authz.quota import TOKEN_UNITS
 from authz.reason import Reason
 from authz.refusal import Refusal
@@ -61,6 +63,8 @@ class Known(Struct):
     admission: Admission = "worst_case"
     held: Bound | None = None  # less than the bound where the answer is limited, or expected to be short
     limits: tuple[LimitState, ...] = ()
+    wishes: Wishes = NO_WISHES
+    client_request_id: str = ""  # the client's own id; ours where it has none, and the route wants one
 
 
 def _ignored(operation: str) -> None:
@@ -119,6 +123,12 @@ class Decider:
             return self._refuse(known, Refusal(Reason.NO_ROUTE, text))
         known.route, variables = found
 
+        if known.route.request_id_header is not None:
+            own_id = _own_id(request, known.route.request_id_header)
+            if isinstance(own_id, Refusal):
+                return self._refuse(known, own_id)
+            known.client_request_id = own_id
+
         known.stage = "authenticate"
         presented = Presented(request)
         try:
@@ -137,14 +147,24 @@ class Decider:
         seen = _read_body(known.route, target, request)
         if isinstance(seen, Refusal):
             return self._refuse(known, seen)
-        model = _model(seen, target, variables, presented)
+        wishes = NO_WISHES
+        if known.route.preferences is not None:
+            read = preference.read(known.route.preferences, request)
+            if isinstance(read, Refusal):
+                return self._refuse(known, read)
+            known.wishes = wishes = read
+        model = _model(seen, target, variables, presented, wishes.model)
         if isinstance(model, Refusal):
             return self._refuse(known, model)
         known.model = model
         record = rules.catalog.get(model) if model is not None else None
         listing = is_listing(target)
         asked = Asked(request, target, subject, seen, model, record, rules.catalog, listing)
-        refusal = authorize(known.route.authorize, asked) or _too_long(seen, asked)
+        refusal = (
+            authorize(known.route.authorize, asked)
+            or _too_long(seen, asked)
+            or _nowhere(known.route, wishes, model, rules)
+        )
         if refusal is not None:
             return self._refuse(known, refusal)
 
@@ -170,6 +190,10 @@ class Decider:
             bound=known.held,
         )
         planned = plan(known.route.planners, spending, self._directory, self._clock())
+        if wishes.concurrent is not None and known.route.preferences is not None:
+            planner = known.route.preferences.concurrency
+            if planner is not None:
+                planned.append(planner.of_amount(spending, self._clock(), wishes.concurrent))
         if not spending.bound.sure and any(each.policy.quota.unit in TOKEN_UNITS for each in planned):
             return self._refuse(known, _UNBOUNDED)
         holds = [each.hold for each in planned]
@@ -186,7 +210,7 @@ class Decider:
                     request.gateway.name,
                     holds,
                     _remembered_ms(request, holds, listing=listing),
-                    b"" if listing else _facts(spending),
+                    b"" if listing else _facts(spending, known.client_request_id),
                 )
         except StoreUnavailable:
             self._store_failed("reserve")
@@ -218,7 +242,7 @@ class Decider:
         self, known: Known, taken: Route, spending: Spending, reservation: str | None, limited: int | None
     ) -> Allow:
         request, subject, target = known.request, spending.subject, spending.target
-        backend = upstream.choose(self.rules.backends, known.model)
+        backend = known.wishes.target or upstream.choose(self.rules.backends, known.model)
         present, absent = upstream.identity(
             subject,
             model=known.model,
@@ -232,6 +256,10 @@ class Decider:
         own: list[Header] = [*subject.headers, *cookie_set]
         if backend is not None and backend.credential is not None and request.gateway.proven:
             own.append((backend.credential.header, backend.credential.value))
+        if known.wishes is not NO_WISHES:
+            own += preference.gateway_headers(known.wishes, request.gateway.kind)
+        if taken.request_id_header is not None:
+            own.append((taken.request_id_header, known.client_request_id))
         remove: tuple[str, ...] = (*taken.remove, *absent, *cookie_gone)
         if own:  # a gateway may remove after it sets: no name stands in both lists
             kept = {name for name, _ in own}
@@ -255,6 +283,7 @@ class Decider:
             limits=known.limits,
             edit=_edit(spending, taken, limited) if request.can_edit else None,
             may_overrun=limited is None and known.held is not known.bound,
+            client_request_id=known.client_request_id,
         )
 
     def _exhausted(
@@ -281,6 +310,8 @@ class Decider:
             wait_ms=wait_ms,
             challenge=known.route.challenge if known.route is not None else None,
             headers=headers,
+            status=refusal.status,
+            client_request_id=known.client_request_id,
         )
 
 
@@ -311,7 +342,7 @@ def _remembered_ms(request: Request, holds: Sequence[Hold], *, listing: bool) ->
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def _facts(spending: Spending) -> bytes:
+def _facts(spending: Spending, client_request_id: str) -> bytes:
     """What the ledger will want to know of the request, encoded."""
     request, subject, seen, bound = spending.request, spending.subject, spending.peek, spending.bound
     return _encode(
@@ -333,6 +364,7 @@ def _facts(spending: Spending) -> bytes:
             request_bytes=len(request.body),
             gateway_request_id=request.request_id if request.gateway.request_id_is_ours else "",
             lease_ms=request.lease_ms or 0,
+            client_request_id=client_request_id,
         )
     )
 
@@ -364,6 +396,17 @@ def _credential_refusal(refused: Refused | None) -> Refusal:
     return Refusal(refused.reason, refused.detail or None)
 
 
+def _own_id(request: Request, header: str) -> str | Refusal:
+    """The client's own id. For people: a request is never told apart by it (attack 106)."""
+    theirs = request.headers.get(header)
+    if not theirs:
+        return request.request_id
+    if header not in request.repeated and is_request_id(theirs):
+        return theirs
+    text = f"The header {header} must be one id: letters, digits and . _ : -, at most 128 of them."
+    return Refusal(Reason.BAD_HEADER, text, header)
+
+
 def _read_body(taken: Route, target: Target, request: Request) -> Peek | Refusal:
     """The body, where the route looks at it. A body is never guessed at."""
     if not taken.reads_body and not taken.needs_model:
@@ -376,10 +419,10 @@ def _read_body(taken: Route, target: Target, request: Request) -> Peek | Refusal
 
 
 def _model(
-    seen: Peek, target: Target, variables: Mapping[str, str], presented: Presented
+    seen: Peek, target: Target, variables: Mapping[str, str], presented: Presented, header: str | None
 ) -> str | Refusal | None:
-    """The one model that body, path and query agree on (attacks 20, 21)."""
-    named = {name for name in (seen.model, variables.get("model")) if name is not None}
+    """The one model that body, path, query and header agree on (attacks 20, 21)."""
+    named = {name for name in (seen.model, variables.get("model"), header) if name is not None}
     if "model=" in target.query or "%" in target.query:
         named.update(presented.query.get("model", ()))
     if len(named) > 1:
@@ -394,6 +437,18 @@ def _too_long(seen: Peek, asked: Asked) -> Refusal | None:
         return None
     text = f"The model {asked.model} produces at most {most} tokens; {seen.max_output} were asked for."
     return Refusal(Reason.TOO_MANY_OUTPUT_TOKENS, text, "max_tokens")
+
+
+def _nowhere(taken: Route, wishes: Wishes, model: str | None, rules: Rules) -> Refusal | None:
+    """A target that does not serve the model; or no target, where there is no usual one either."""
+    target, offer = wishes.target, taken.preferences
+    if target is not None:
+        if target.models is None or model is None or model in target.models:
+            return None
+        return Refusal(Reason.TARGET_NOT_ALLOWED, "The target does not serve the model.", "target_host")
+    if offer is None or not offer.targets or upstream.choose(rules.backends, model) is not None:
+        return None
+    return Refusal(Reason.TARGET_NOT_ALLOWED, "Nothing here serves the request by itself. Name a target.")
 
 
 def _reservation_id(request: Request, target: Target, taken: Route) -> str:

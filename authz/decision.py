@@ -57,6 +57,7 @@ class Allow(Struct, frozen=True, kw_only=True):
     limits: tuple[LimitState, ...] = ()
     edit: str | None = None  # how the gateway changes the body, see `authz.edit`
     may_overrun: bool = False  # less is held than the request may use (`admission: learned`)
+    client_request_id: str = ""  # the client's own id, or ours in its place, where the route has one
 
     reason: Reason = Reason.ALLOWED
 
@@ -78,6 +79,7 @@ class Deny(Struct, frozen=True, kw_only=True):
     subject: Subject | None = None
     model: str | None = None
     limits: tuple[LimitState, ...] = ()
+    client_request_id: str = ""
 
 
 Decision = Allow | Deny

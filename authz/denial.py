@@ -28,13 +28,16 @@ def deny(
     wait_ms: int | None = None,
     challenge: str | None = None,
     headers: tuple[Header, ...] = (),
+    status: int | None = None,
+    client_request_id: str = "",
 ) -> Deny:
     """The denial for a reason.
 
     `message` replaces the reason's own text and must hold no credential;
     `param` names the field at fault. `wait_ms` is after how long another try may
     succeed (None: what the reason says; negative: never). `challenge` is the
-    WWW-Authenticate of a 401 (RFC 9110 11.6.1). `headers` are sent besides.
+    WWW-Authenticate of a 401 (RFC 9110 11.6.1). `headers` are sent besides. `status` replaces
+    the reason's own.
     """
     answer = ANSWERS[reason]
     text = answer.text if message is None else message[:LONGEST_MESSAGE]
@@ -52,13 +55,14 @@ def deny(
         request_id=request_id,
         reason=reason,
         route=route,
-        status=answer.http,
+        status=answer.http if status is None else status,
         headers=(*sent, *headers),
         body=_standing(reason) if message is None and param is None else error_body(reason, text, param),
         message=text,
         subject=subject,
         model=model,
         limits=limits,
+        client_request_id=client_request_id,
     )
 
 

@@ -1,9 +1,17 @@
 """Text as the value of a header."""
 
+import re
 import string
 from urllib.parse import quote
 
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in "%" + string.ascii_letters)
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
+
+
+def is_request_id(text: str) -> bool:
+    """Whether the id that somebody else gave a request is fit for headers, logs and file names."""
+    return _ID.fullmatch(text) is not None
 
 
 def header_value(text: str) -> str:

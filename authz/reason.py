@@ -28,6 +28,8 @@ class Reason(StrEnum):
     MODEL_CONFLICT = "model_conflict"
     BAD_PARAMETER = "bad_parameter"
     TOO_MANY_OUTPUT_TOKENS = "too_many_output_tokens"
+    BAD_PREFERENCE = "bad_preference"
+    TARGET_NOT_ALLOWED = "target_not_allowed"
 
     DUPLICATE_CREDENTIAL = "duplicate_credential"
     CONFLICTING_CREDENTIALS = "conflicting_credentials"
@@ -111,6 +113,8 @@ ANSWERS: dict[Reason, Answer] = {
     Reason.MODEL_CONFLICT: _bad("model_conflict", "The model in the path or a header differs from the one in the body."),
     Reason.BAD_PARAMETER: _bad("invalid_value", "A parameter has an invalid value."),
     Reason.TOO_MANY_OUTPUT_TOKENS: _bad("max_tokens_too_large", "More output tokens are asked for than the model may produce."),
+    Reason.BAD_PREFERENCE: _bad("invalid_preference", "A preference of the request is not valid here."),
+    Reason.TARGET_NOT_ALLOWED: _bad("target_not_allowed", "The target is not one that this route offers."),
     Reason.DUPLICATE_CREDENTIAL: _bad("duplicate_credential", "A credential header, parameter or cookie was sent twice. Send it once."),
     Reason.CONFLICTING_CREDENTIALS: _bad("conflicting_credentials", "Two valid credentials name different subjects. Send one."),
     Reason.CREDENTIAL_MISSING: _unauthenticated("missing_credentials", "No API key or token was sent. Send `Authorization: Bearer <key>`."),

@@ -11,3 +11,4 @@ class Refusal(Struct, frozen=True):
     reason: Reason
     message: str | None = None
     param: str | None = None
+    status: int | None = None  # in the place of the reason's own

@@ -12,6 +12,7 @@ from authz.edit_request import IncludeUsage
 from authz.limit.admission import Admission
 from authz.limit.caps import Caps
 from authz.limit.plan import Planner
+from authz.preference import Offer
 from authz.request import Request
 
 # What each API family consists of (OpenAI API reference; Anthropic Messages API); the body names a model.
@@ -139,6 +140,8 @@ class Route(Struct, frozen=True, kw_only=True):
     include_usage: IncludeUsage = True
     admission: Admission | None = None  # None: the model's
     caps: Caps | None = None
+    preferences: Offer | None = None
+    request_id_header: str | None = None  # of the client's own id
 
 
 def find(routes: Sequence[Route], target: Target, request: Request) -> tuple[Route, Mapping[str, str]] | None:

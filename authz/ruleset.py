@@ -34,6 +34,8 @@ from authz.limit.caps import Caps
 from authz.limit.plan import Planner
 from authz.limit.policy import Override, Policy, When
 from authz.limit.tokenizer import read_tokenizer
+from authz.preference import Offer
+from authz.quota import Algorithm, Quota, Unit, Window
 from authz.route import Match, PathPattern, Route
 from authz.rules import Rules
 from authz.store.protocols import Clock, Directory
@@ -166,12 +168,18 @@ def build_rules(loaded: Loaded, authenticators: Authenticators, directory: Direc
         if gateway.mtls is not None:
             raise NotInThisVersion(f"gateways.{name}: `mtls` is not in this version; give it a `token`")
     policies = {name: policy_of(name, entry) for name, entry in config.limits.items()}
-    ours = sorted({entry.header for entry in config.backends.values()})
+    backends = {name: _backend(name, entry) for name, entry in config.backends.items()}
+    offers = {entry.name: offer_of(entry, backends) for entry in config.routes}
+    ours = {entry.header for entry in config.backends.values()}
+    ours |= {name for offer in offers.values() if offer is not None for name in offer.headers}
     return Rules(
         digest=loaded.digest,
-        routes=tuple(_route(entry, authenticators, policies, ours) for entry in config.routes),
+        routes=tuple(
+            _route(entry, authenticators, policies, offers[entry.name], sorted(ours))
+            for entry in config.routes
+        ),
         catalog=Catalog({name: model_of(name, entry) for name, entry in config.models.items()}, directory),
-        backends=tuple(_backend(name, entry) for name, entry in config.backends.items()),
+        backends=tuple(backends.values()),
         rate_headers=config.rate_headers == "always",
         reckonings={
             name: Reckoning(entry.admission, read_tokenizer(entry.tokenizer) if entry.tokenizer else None)
@@ -249,9 +257,13 @@ def _rules_of(entries: Iterable[AuthorizeEntry]) -> tuple[Rule, ...]:
 
 
 def _route(
-    entry: RouteEntry, authenticators: Authenticators, policies: Mapping[str, Policy], ours: Sequence[str]
+    entry: RouteEntry,
+    authenticators: Authenticators,
+    policies: Mapping[str, Policy],
+    offer: Offer | None,
+    ours: Sequence[str],
 ) -> Route:
-    """`ours`: headers that only authz sets, whatever the route."""
+    """`ours`: headers that no client's request takes upstream, whatever its route."""
     match, names = entry.match, entry.authenticate.names
     chosen: Sequence[Authenticator] = [authenticators[name] for name in names]
     combined = AnyOf(chosen) if entry.authenticate.any_of is not None else AllOf(chosen)
@@ -283,6 +295,33 @@ def _route(
         include_usage=entry.include_usage,
         admission=entry.admission,
         caps=caps_of(entry),
+        preferences=offer,
+        request_id_header=entry.request_id.header if entry.request_id is not None else None,
+    )
+
+
+def offer_of(entry: RouteEntry, backends: Mapping[str, Backend]) -> Offer | None:
+    """What the clients of a route may wish."""
+    wished = entry.preferences
+    if wished is None:
+        return None
+    most = wished.max_concurrent_requests
+    concurrency = None
+    if most is not None:
+        quota = Quota(unit=Unit.CONCURRENCY, amount=most, window=Window(algorithm=Algorithm.CONCURRENCY))
+        name = f"{entry.name}:max_concurrent_requests"  # no limit of the file is called so
+        concurrency = Planner(Policy(name=name, quota=quota, partition_by=("key",)))
+    return Offer(
+        header=wished.header,
+        model_header=wished.model_header,
+        target_header=wished.target_header,
+        most_timeout_ms=wished.timeout,
+        most_retries=wished.max_retries,
+        least_hedge_ms=wished.hedge_delay,
+        most_concurrent=most,
+        concurrency=concurrency,
+        targets={url: backends[name] for url, name in (wished.targets or {}).items()},
+        ignored=frozenset(wished.ignored or ()),
     )
 
 

@@ -133,6 +133,7 @@ def denial_of(request: Request, denied: Deny, now: int) -> Denial:
         model=denied.model or "",
         ip=request.ip or "",
         limits=tuple(_figures(denied.limits)),
+        client_request_id=denied.client_request_id,
     )
 
 

@@ -93,6 +93,8 @@ def explain(denial: Denial) -> list[str]:
         f", route {denial.route}" if denial.route else ", no route takes it"
     )
     lines.append(f"Through  {where}")
+    if denial.client_request_id:
+        lines.append(f"Its id   {denial.client_request_id}, as the client calls it")
     lines.append(f"Reason   {denial.reason}")
     if denial.limits:
         lines += ["", "The limits that the request had to fit, as they stood:"]

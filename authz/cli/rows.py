@@ -109,6 +109,7 @@ def denial_row(denial: Denial) -> Row:
         "method": denial.method,
         "path": denial.path,
         "ip": denial.ip,
+        "client_request_id": denial.client_request_id,
         "limits": [dict(figures) for figures in denial.limits],
     }
 

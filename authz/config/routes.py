@@ -15,6 +15,7 @@ from authz.config.amounts import Count
 from authz.config.base import ONE_KEY, Section, Wrong, context
 from authz.config.http import Header, Method, PathPattern
 from authz.config.network import Host
+from authz.config.preferences import Preferences, RequestId
 from authz.config.words import AuthenticatorRef, LimitRef, Name, Some, Word, models_or
 from authz.edit_request import IncludeUsage
 from authz.limit.admission import Admission
@@ -169,3 +170,9 @@ class RouteEntry(Section):
 
     caps: Caps | None = None
     """The most that one request may be."""
+
+    preferences: Preferences | None = None
+    """What clients may wish for a single request."""
+
+    request_id: RequestId | None = None
+    """A request id of the client's own, which goes upstream and into the records."""

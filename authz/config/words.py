@@ -90,6 +90,7 @@ AuthenticatorRef = Annotated[
 ]
 LimitRef = Annotated[str, PlainValidator(_reference("limits", "a limit")), _REFERENCE]
 ModelRef = Annotated[str, PlainValidator(_reference("models", "a model")), _REFERENCE]
+BackendRef = Annotated[str, PlainValidator(_reference("backends", "a backend")), _REFERENCE]
 
 
 def models_or(*words: str) -> Any:

@@ -54,6 +54,7 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         authz_http=(_reached(config.decisions.http),),
         authz_grpc=(_reached(config.decisions.grpc),),
         token=_token(name, entry),
+        trusted_hops=entry is not None and entry.trusted_hops is not None,
         claim_headers=_further_headers(config),
         max_body=entry.max_body if entry is not None else usual.max_body,
         stream_timeout=-(-entry.stream_timeout // 1000) if entry is not None else usual.stream_timeout,
@@ -78,7 +79,7 @@ def _token(name: str | None, entry: GatewayEntry | None) -> TokenSource | None:
 
 
 def _further_headers(config: Config) -> tuple[str, ...]:
-    """What authz sets besides identity and Authorization: claims, and the key of a backend."""
+    """What authz sets or takes off besides identity and Authorization: claims, backends' keys, wishes."""
     headers = [
         header
         for authenticator in config.authenticators.values()
@@ -86,6 +87,12 @@ def _further_headers(config: Config) -> tuple[str, ...]:
         for header in authenticator.claim_headers.values()
     ]
     headers += [backend.header for backend in config.backends.values() if backend.header != "authorization"]
+    for route in config.routes:
+        if route.request_id is not None:
+            headers.append(route.request_id.header)
+        wished = route.preferences
+        named = (wished.header, wished.model_header, wished.target_header) if wished is not None else ()
+        headers += [name for name in named if name is not None]
     return tuple(dict.fromkeys(headers))
 
 

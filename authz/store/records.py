@@ -104,6 +104,7 @@ class Denial(Struct, frozen=True, kw_only=True):
     model: str = ""
     ip: str = ""
     limits: tuple[dict[str, str | int | float | bool], ...] = ()  # every limit's figures
+    client_request_id: str = ""  # the client's own, of the first; where its route takes one
     also: tuple[str, ...] = ()  # the latest other request ids of a flood
 
 
@@ -141,6 +142,7 @@ class Facts(Struct, frozen=True, array_like=True, kw_only=True):
     request_bytes: int = 0  # of the body
     gateway_request_id: str = ""  # the gateway's own, where nobody else can choose it
     lease_ms: int = 0  # the gateway tells within this that the response still runs; 0: it does not tell
+    client_request_id: str = ""  # the client's own: for people only, nothing is found or told apart by it
 
 
 class Note(Struct, frozen=True, array_like=True, kw_only=True):

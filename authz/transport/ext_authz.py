@@ -227,6 +227,8 @@ def _describe(response: external_auth_pb2.CheckResponse, decision: Decision) -> 
         fields["route"].string_value = decision.route
     if decision.model is not None:
         fields["model"].string_value = decision.model
+    if decision.client_request_id:
+        fields["client_request_id"].string_value = decision.client_request_id
     subject = decision.subject
     if subject is not None:
         fields["user"].string_value = subject.user

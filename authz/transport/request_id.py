@@ -1,8 +1,8 @@
 """Request ids: `req_` and 22 base62 characters, 131 random bits."""
 
 import os
-import re
 
+from authz.header_text import is_request_id
 from authz.request import Gateway
 from authz.transport.headers import Fields
 
@@ -13,8 +13,6 @@ _POOL = 4096  # random bytes fetched at a time: one system call for about 180 id
 # Bytes from 248 on are dropped: 248 = 4 x 62, so every character is equally likely.
 _DIGITS = (_ALPHABET * 5)[:256]
 _UNFAIR = bytes(range(248, 256))
-
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 
 
 class RequestIds:
@@ -43,8 +41,3 @@ def request_id_of(gateway: Gateway, fields: Fields, ours: str) -> str:
         if is_request_id(theirs):
             return theirs
     return ours
-
-
-def is_request_id(text: str) -> bool:
-    """Whether a gateway's id is fit for headers, logs and file names."""
-    return _ID.fullmatch(text) is not None
