@@ -97,6 +97,7 @@ class RenderSettings:
     authz_http: tuple[Address, ...] = (Address("127.0.0.1", 9000),)
     authz_grpc: tuple[Address, ...] = (Address("127.0.0.1", 9001),)
     token: TokenSource | None = TokenSource("file", "/etc/authz/gateway-token")  # None: plain decisions only
+    trusted_hops: bool = False  # proxies before it: authz hears of all of X-Forwarded-For, and walks it
     claim_headers: tuple[str, ...] = ()  # and backends' key headers: gateways must name what they set
     max_body: int = MAX_BODY  # bytes
     auth_timeout: float = AUTH_TIMEOUT  # seconds

@@ -32,13 +32,14 @@ GATEWAYS: dict[str, type[Rendered]] = {
 }
 WORKER = "worker-secret-of-the-tests"
 OFFICE, ELSEWHERE = "127.0.0.2", "127.0.0.3"  # all of 127.0.0.0/8 is this machine's
+BALANCER = "127.0.9.1"  # in `trusted_hops`, which Traefik has not
 
 _CONFIG = """
 gateways:
-  envoy: {{kind: envoy, token: {{file: edge}}, tls: {tls}, listen: {{https: "127.0.0.1:1"}}}}
+  envoy: {{kind: envoy, token: {{file: edge}}, trusted_hops: [127.0.9.0/24], tls: {tls}, listen: {{https: "127.0.0.1:1"}}}}
   traefik: {{kind: traefik, token: token-of-traefik-in-the-tests, tls: {tls}, listen: {{https: "127.0.0.1:2"}}}}
-  nginx: {{kind: nginx, token: token-of-nginx-in-the-tests, tls: {tls}, listen: {{https: "127.0.0.1:3"}}}}
-  caddy: {{kind: caddy, token: token-of-caddy-in-the-tests, tls: {tls}, listen: {{https: "127.0.0.1:4"}}}}
+  nginx: {{kind: nginx, token: token-of-nginx-in-the-tests, trusted_hops: [127.0.9.0/24], tls: {tls}, listen: {{https: "127.0.0.1:3"}}}}
+  caddy: {{kind: caddy, token: token-of-caddy-in-the-tests, trusted_hops: [127.0.9.0/24], tls: {tls}, listen: {{https: "127.0.0.1:4"}}}}
 authenticators:
   staff: {{type: basic, htpasswd: {{file: users.htpasswd}}}}
   mtls: {{type: certificate}}
@@ -132,7 +133,8 @@ class Lab:
     def _as_configured(self, settings: RenderSettings) -> RenderSettings:
         """What `authz render` takes from the configuration, with the ports of this test."""
         config = load(self.service.config).config
-        return replace(settings, tls=settings_for(config, "envoy").tls)
+        configured = settings_for(config, "envoy")
+        return replace(settings, tls=configured.tls, trusted_hops=configured.trusted_hops)
 
     def key(self, **fields: object) -> MintedKey:
         minted = add_key(self.service.registry, **fields)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import pytest
 
 from authz.store.records import User
 from tests.acceptance.lab import in_force
-from tests.credentials.lab import ELSEWHERE, GATEWAYS, OFFICE, WORKER, Way, basic
+from tests.credentials.lab import BALANCER, ELSEWHERE, GATEWAYS, OFFICE, WORKER, Way, basic
 from tests.support.certificates import CLIENT_URI
 from tests.support.raw_http import RawResponse
 from tests.support.websocket import connect
@@ -115,6 +115,49 @@ class TestNetworks:
             assert way.received.header("x-authz-user") == "staff:carol"
         else:
             assert way.untouched
+
+
+@pytest.mark.parametrize("way", [name for name in GATEWAYS if name != "traefik"], indirect=True)
+class TestBehindABalancer:
+    """40: the walk of X-Forwarded-For, from the gateway outwards."""
+
+    @pytest.mark.parametrize(
+        ("forwarded_for", "status"),
+        [
+            (OFFICE, 200),
+            (f"{ELSEWHERE}, {OFFICE}", 200),
+            (f"{OFFICE}, {BALANCER}", 200),
+            (f"::ffff:{OFFICE}", 200),
+            (ELSEWHERE, 403),
+            (f"{OFFICE}, {ELSEWHERE}", 403),
+            (f"{OFFICE}, {ELSEWHERE}, 127.0.9.7", 403),
+            (f"{OFFICE}, garbage", 403),
+            ("garbage", 403),
+            ("127.0.0.02", 403),
+            (None, 403),
+        ],
+    )
+    def test_the_last_that_is_no_proxy(self, way: Way, forwarded_for: str | None, status: int) -> None:
+        headers = [("X-Forwarded-For", forwarded_for)] if forwarded_for is not None else []
+        others = [header for header in SPOOFED if header[0] != "X-Forwarded-For"]
+        assert way.ask("/echo/office", *headers, *others, source=BALANCER).status == status
+
+    def test_several_fields_are_one_list(self, way: Way) -> None:
+        fields = [("X-Forwarded-For", OFFICE), ("X-Forwarded-For", ELSEWHERE)]
+        assert way.ask("/echo/office", *fields, source=BALANCER).status == 403
+        assert way.ask("/echo/office", *reversed(fields), source=BALANCER).status == 200
+
+    def test_who_is_no_proxy_speaks_for_nobody(self, way: Way) -> None:
+        response = way.ask("/echo/office", ("X-Forwarded-For", f"{OFFICE}, {BALANCER}"), source=ELSEWHERE)
+        assert response.status == 403
+
+    def test_other_forwarding_headers_stay_out(self, way: Way) -> None:
+        names = ["X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded-User"]
+        if way.name == "envoy":  # it goes by a pattern there, which must leave but one
+            names += ["X-Forwarded", "X-Forwarded-F", "X-Forwarded-Fo", "X-Forwarded-Fox", "X-Forwarded-Form"]
+        forged = [(name, "/admin") for name in names]
+        assert way.ask("/echo/office", ("X-Forwarded-For", OFFICE), *forged, source=BALANCER).status == 200
+        assert not [name for name, value in way.received.headers if value == "/admin"]
 
 
 class TestKeys:
