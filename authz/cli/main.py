@@ -39,6 +39,7 @@ for _name, _group, _help in (
     ("users", _PEOPLE, "Users: their models, limits, roles and team."),
     ("teams", _PEOPLE, "Teams: their models and limits."),
     ("models", _PEOPLE, "Models: context, prices, who may use them."),
+    ("import", _PEOPLE, "Take over keys, users and teams from LiteLLM or LLMGateway."),
     ("limits", _PEOPLE, "Limits: what is left, overrides and grants."),
     ("check", _SEEING, "Explain what would be decided for a request. Charges nothing."),
     ("decisions", _SEEING, "Refused requests and why."),
@@ -47,7 +48,8 @@ for _name, _group, _help in (
     ("config", _CONFIG, "Validate a config file; print its JSON Schema."),
     ("render", _CONFIG, "Write the config of Envoy, Traefik, nginx or Caddy."),
 ):
-    app.command(f"authz.cli.{_name}:app", name=_name, group=_group, help=_help)
+    _module = f"{_name}_" if _name == "import" else _name  # a keyword is no module
+    app.command(f"authz.cli.{_module}:app", name=_name, group=_group, help=_help)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

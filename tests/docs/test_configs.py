@@ -11,7 +11,9 @@ from authz.cli.main import run
 from tests.docs.pages import DOCS, Block, blocks
 
 # docs/configuration.md also shows what later versions will do; tests/config holds it to its own test.
-PAGES = sorted(page for page in DOCS.glob("*.md") if page.name != "configuration.md")
+PAGES = sorted(
+    page for page in [*DOCS.glob("*.md"), *DOCS.glob("from/*.md")] if page.name != "configuration.md"
+)
 
 
 def _in_a_directory(text: str, directory: Path) -> str:
