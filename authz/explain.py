@@ -1,10 +1,13 @@
 """`authz check`: the very way of a request, stage by stage, spending nothing."""
 
+import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import quote_plus
 
 from msgspec import Struct
 
+from authz.authenticate.presented import AUTHORIZATION, Slot
 from authz.config.load import Loaded
 from authz.decide import Decider, Known
 from authz.decision import Decision, Deny, StageName
@@ -28,7 +31,10 @@ class Question(Struct, frozen=True, kw_only=True):
     model: str | None = None
     body: bytes | None = None
     headers: Mapping[str, str] = {}  # names in lower case
-    key: str | None = None  # an API key or a token; sent as a bearer credential
+    key: str | None = None  # an API key, a token, a shared secret, or the password of `user`
+    key_in: Slot = AUTHORIZATION  # where it stands; in Authorization as a bearer credential
+    user: str | None = None
+    certificate: str | None = None  # the client's, in PEM
     ip: str | None = None
 
     def __repr__(self) -> str:
@@ -129,18 +135,36 @@ def _request(question: Question) -> Request:
     headers = dict(question.headers)
     if body:
         headers.setdefault("content-type", "application/json")
+    target = question.path
     if question.key is not None:
-        headers["authorization"] = f"Bearer {question.key}"
+        target = _present(question, question.key, headers)
     return Request(
         gateway=_ASKING,
         request_id="check",
         method=question.method,
-        target=question.path,
+        target=target,
         host=question.host,
         scheme="https",
         headers=headers,
         body=body,
         body_state=BodyState.WHOLE if body else BodyState.NONE,
         ip=question.ip,
+        certificate=question.certificate,
         can_edit=True,
     )
+
+
+def _present(question: Question, key: str, headers: dict[str, str]) -> str:
+    """Put the credential where it belongs; the target with it."""
+    name = question.key_in.name
+    if question.user is not None:
+        pair = f"{question.user}:{key}".encode()
+        headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    elif question.key_in.kind == "query":
+        mark = "&" if "?" in question.path else "?"
+        return f"{question.path}{mark}{quote_plus(name)}={quote_plus(key)}"
+    elif question.key_in.kind == "cookie":
+        headers["cookie"] = f"{name}={key}"
+    else:
+        headers[name] = f"Bearer {key}" if question.key_in == AUTHORIZATION else key
+    return question.path

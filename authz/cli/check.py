@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from authz.authenticate.presented import Slot
 from authz.cli import context, output
 from authz.cli.errors import CommandError, Exit, UsageError
 from authz.cli.options import DEFAULTS, Common
@@ -28,6 +29,9 @@ def check(
     *,
     path: str,
     key: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    key_in: str = "header:authorization",
+    user: str | None = None,
+    certificate: str | None = None,
     model: str | None = None,
     method: str = "POST",
     body: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
@@ -45,7 +49,13 @@ def check(
     path
         Path and query, such as /v1/chat/completions.
     key
-        `-`: read the API key or token from standard input. Left out: none is sent.
+        `-`: read the API key, token or secret from standard input. Left out: none is sent.
+    key_in
+        Where it stands: header:NAME, query:NAME or cookie:NAME.
+    user
+        Read this user's password from standard input instead, and send both.
+    certificate
+        A file with the client's certificate in PEM.
     model
         The model that the body names.
     method
@@ -64,9 +74,12 @@ def check(
         method=method,
         host=host,
         model=model,
-        body=_body(body, key),
+        body=_body(body, key or user),
         headers=_headers(header or ()),
-        key=_key(key),
+        key=_key("-" if user is not None else key),
+        key_in=_slot(key_in),
+        user=user,
+        certificate=Path(certificate).read_text(errors="replace") if certificate is not None else None,
         ip=ip,
     )
     at = context.read(common)
@@ -94,6 +107,14 @@ def _key(given: str | None) -> str | None:
     if not key.strip():
         raise UsageError("standard input holds no key.")
     return key.strip()
+
+
+def _slot(text: str) -> Slot:
+    kind, _, name = text.partition(":")
+    match kind:
+        case "header" | "query" | "cookie" if name:
+            return Slot(kind, name.lower() if kind == "header" else name)
+    raise UsageError("--key-in is header:NAME, query:NAME or cookie:NAME.")
 
 
 def _body(given: str | None, key: str | None) -> bytes | None:
