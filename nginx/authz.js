@@ -21,7 +21,7 @@ const REFUSED = [400, 401, 402, 403, 413, 415, 429, 503];
 const PLUMBING = /^(connection|content-(length|type|encoding)|date|keep-alive|server|trailer|transfer-encoding|vary)$/;
 
 // On an allow, these go onto the client's response; every other header goes to the model server.
-const FOR_CLIENT = /^(ratelimit|ratelimit-policy|x-ratelimit-.*|x-request-id)$/;
+const FOR_CLIENT = /^(ratelimit|ratelimit-policy|x-ratelimit-.*|x-request-id|x-authz-max-tokens)$/;
 
 // On an allow, these tell the gateway what to do and go nowhere.
 const FOR_GATEWAY = /^x-authz-(backend|body|client-.*|cookie|edit|gateway-.*|remove|status|uri)$/;

@@ -3,6 +3,7 @@
 import json
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.support.gateway import Around
 from tests.support.nginx import Nginx, NginxWithoutNjs
 from tests.support.pieces_server import Pieces, PiecesServer
 from tests.support.raw_http import chunked, exchange, request_bytes
-from tests.support.stub_authz import Allowing, StubAuthz
+from tests.support.stub_authz import IDENTITY, Allowing, StubAuthz
 
 GATEWAY = Nginx
 JSON: list[tuple[str | bytes, str | bytes]] = [("Content-Type", "application/json")]
@@ -58,6 +59,16 @@ BODIES = {
 }
 
 
+def reported(gateway: Nginx, authz: StubAuthz, reservation: str) -> dict[str, Any]:
+    """The report of that request; those of earlier tests may come in between."""
+
+    def found() -> list[dict[str, Any]]:
+        return [each for each in authz.ended if each["reservation"] == reservation]
+
+    gateway.process.wait_until(lambda: bool(found()))  # type: ignore[union-attr]
+    return found()[0]
+
+
 @pytest.mark.parametrize("framed", ["length", "chunked"])
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_is_changed_at_those_places_and_nowhere_else(
@@ -99,15 +110,15 @@ def test_a_body_is_changed_at_those_places_and_nowhere_else(
 def test_a_changed_request_is_read_for_its_usage_as_well(
     gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
 ) -> None:
-    authz.answer = Allowing(edit=spell(2, [Splice(1, 0, '"a":1')]))
+    upstream = tuple({**IDENTITY, "x-authz-reservation": "res-changed"}.items())
+    authz.answer = Allowing(edit=spell(2, [Splice(1, 0, '"a":1')]), upstream=upstream)
     server.will_answer(Pieces(pieces=[b'{"usage":', b'{"total_tokens":7}}']))
     response = exchange(gateway.around.https, request_bytes("POST", "/v1/x?a=%20b", JSON, b"{}"), tls=tls)
     assert response.body == b'{"usage":{"total_tokens":7}}'
     assert response.header("x-ratelimit-limit-requests") == "60"
     assert server.received[0].head.startswith("POST /v1/x?a=%20b HTTP/1.1\r\n")
-    gateway.process.wait_until(lambda: bool(authz.ended))  # type: ignore[union-attr]
-    report = authz.ended[0]
-    assert (report["usage"], report["reservation"], report["status"]) == ({"total_tokens": 7}, "res-1", 200)
+    report = reported(gateway, authz, "res-changed")
+    assert (report["usage"], report["status"]) == ({"total_tokens": 7}, 200)
 
 
 IMPOSSIBLE = {
@@ -127,14 +138,15 @@ IMPOSSIBLE = {
 def test_a_change_that_cannot_be_made_lets_nothing_through(
     gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer, name: str
 ) -> None:
-    authz.answer = Allowing(edit=IMPOSSIBLE[name])
+    reservation = f"res-{name}".replace(" ", "-")
+    upstream = tuple({**IDENTITY, "x-authz-reservation": reservation}.items())
+    authz.answer = Allowing(edit=IMPOSSIBLE[name], upstream=upstream)
     server.will_answer(Pieces(pieces=[b"{}"]))
     response = exchange(gateway.around.https, request_bytes("POST", "/v1/x", JSON, b"{}"), tls=tls)
     assert (response.status, response.json()["error"]["code"]) == (503, "authz_unavailable")
     assert not server.received
-    gateway.process.wait_until(lambda: bool(authz.ended))  # type: ignore[union-attr]
-    report = authz.ended[0]  # so that what was held for it is given back
-    assert (report["reservation"], report["status"], report["reached"]) == ("res-1", 503, False)
+    report = reported(gateway, authz, reservation)  # so that what was held for it is given back
+    assert (report["status"], report["reached"]) == (503, False)
 
 
 def test_a_request_without_a_change_goes_the_usual_way(
@@ -155,3 +167,13 @@ def test_without_njs_a_client_cannot_claim_that_bodies_are_changed(
         server.will_answer(Pieces(pieces=[b"{}"]))
         assert exchange(gateway.around.https, data, tls=tls).status == 200
     assert authz.last.header("x-authz-gateway-can") is None
+
+
+def test_the_client_is_told_what_its_answer_was_limited_to(
+    gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
+) -> None:
+    authz.answer = Allowing(edit=spell(2, [Splice(1, 0, '"a":1')]), client=(("x-authz-max-tokens", "64"),))
+    server.will_answer(Pieces(pieces=[b"{}"], headers=("x-authz-max-tokens: 9",)))
+    response = exchange(gateway.around.https, request_bytes("POST", "/v1/x", JSON, b"{}"), tls=tls)
+    assert [value for name, value in response.headers if name == "x-authz-max-tokens"] == ["64"]
+    assert server.received[0].values("x-authz-max-tokens") == []

@@ -488,3 +488,17 @@ def test_without_a_token_nothing_is_reported(
     [line] = [json.loads(line) for line in log.splitlines() if "res-unproven" in line]
     assert line["report"] == ""
     assert not authz.reports
+
+
+def test_100_what_authz_cannot_read_costs_no_other_its_report(
+    ask: Ask, authz: StubAuthz, server: PiecesServer
+) -> None:
+    authz.usage_unread = "res-nonsense"
+    authz.usage_status = 503
+    for reservation in ("res-before", "res-nonsense", "res-after"):
+        authz.answer = holding(reservation)
+        server.will_answer(Pieces(pieces=[b"{}"]))
+        assert ask().status == 200
+    authz.usage_status = 200
+    wait_for(lambda: {"res-before", "res-after"} <= {report["reservation"] for report in authz.ended})
+    assert "res-nonsense" not in {report["reservation"] for report in authz.ended}

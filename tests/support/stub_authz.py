@@ -119,6 +119,7 @@ class StubAuthz:
     reports: list[Reported] = field(default_factory=list)
     usage_status: int = 200  # what POST /v1/usage is answered with
     usage_delay: float = 0.0  # seconds until then
+    usage_unread: str = ""  # a reservation; a body that holds a report of it is answered with 400
     access_log: list[Any] = field(default_factory=list)  # HTTPAccessLogEntry
     access_log_tokens: list[str | None] = field(default_factory=list)
     broken: bool = False  # every call over gRPC ends with UNAVAILABLE, except health checks
@@ -135,6 +136,7 @@ class StubAuthz:
         self.reports.clear()
         self.usage_status = 200
         self.usage_delay = 0.0
+        self.usage_unread = ""
 
     @property
     def ended(self) -> list[dict[str, Any]]:
@@ -258,6 +260,9 @@ class StubAuthz:
             await _send(send, 400, (("content-type", "application/json"),), error_body("invalid_request"))
             return
         items = given if isinstance(given, list) else [given]
+        if self.usage_status == 200 and self.usage_unread in [item["reservation"] for item in items]:
+            await _send(send, 400, (("content-type", "application/json"),), error_body("invalid_request"))
+            return
         results = []
         if self.usage_status == 200:
             self.reports.append(Reported(items=tuple(items), token=token))
