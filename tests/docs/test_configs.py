@@ -14,6 +14,7 @@ from tests.docs.pages import DOCS, Block, blocks
 PAGES = sorted(
     page for page in [*DOCS.glob("*.md"), *DOCS.glob("from/*.md")] if page.name != "configuration.md"
 )
+_HASH = "$2y$04$PWNARRM5JX9UYq05GXnhv.JfwSvj8FPcoufBSKgMcoNJL0y5X9gUO"
 
 
 def _in_a_directory(text: str, directory: Path) -> str:
@@ -26,7 +27,8 @@ def _in_a_directory(text: str, directory: Path) -> str:
     for number, path in enumerate(re.findall(r"\{file: ([^}]+)\}", text)):
         secret = directory / path
         secret.parent.mkdir(parents=True, exist_ok=True)
-        secret.write_text(base64.b64encode(bytes([number]) * 32).decode())
+        text_of = base64.b64encode(bytes([number]) * 32).decode()
+        secret.write_text(f"carol:{_HASH}" if secret.suffix == ".htpasswd" else text_of)
         secret.chmod(0o600)
     return text
 
