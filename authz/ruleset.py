@@ -230,11 +230,24 @@ def policy_of(name: str, entry: LimitEntry) -> Policy:
             roles=frozenset(when.roles or ()),
             teams=frozenset(when.teams or ()),
             users=frozenset(when.users or ()),
+            slots=tuple(
+                (f"{kind}:{name}", None if value == "*" else value)
+                for kind, wanted in (
+                    ("header", when.headers),
+                    ("query", when.query),
+                    ("cookie", when.cookies),
+                )
+                for name, value in wanted.items()
+            ),
+            claims=tuple((name, None if value == "*" else value) for name, value in when.claims.items()),
+            networks=tuple(when.ips or ()),
         ),
         overrides=tuple(Override(override.partition, override.quota) for override in entry.overrides),
         shadow=entry.mode == "shadow",
         shadow_amount=entry.shadow.quota if entry.shadow is not None else None,
         on_store_failure=entry.on_store_failure,
+        refusal_status=entry.refusal.status if entry.refusal is not None else None,
+        refusal_message=entry.refusal.message if entry.refusal is not None else None,
     )
 
 

@@ -1,5 +1,6 @@
 """`limits:` how much of what, counted for whom."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -15,11 +16,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 from authz.config.amounts import TimeZone
 from authz.config.base import WEEKDAYS, Section, Wrong, context, describe, nearest, shorten, spell
 from authz.config.http import ExactPath, Header, Method
-from authz.config.words import ModelRef, Some, Word, text_of
+from authz.config.network import Network
+from authz.config.words import Claim, ModelRef, Some, Word, text_of
 from authz.quota import Algorithm, BadQuota, Quota, Unit, Window, parse_amount, parse_quota, parse_window
 
 DIMENSIONS = ("key", "user", "team", "model", "route", "ip", "ip_prefix", "method", "path")
@@ -48,6 +51,7 @@ def _positive(value: Any, info: ValidationInfo) -> int:
 
 
 _AMOUNT = {"type": ["number", "string"], "pattern": r"^[0-9_]+(\.[0-9]+)?[kKMG]?$"}
+_QUOTA = {**_AMOUNT, "pattern": r"^([0-9_]+(\.[0-9]+)?[kKMG]?|[0-9]+ *r/ *[a-z0-9]+)$"}
 Amount = Annotated[int, PlainValidator(_amount), WithJsonSchema({**_AMOUNT, "minimum": 0})]
 PositiveAmount = Annotated[int, PlainValidator(_positive), WithJsonSchema({**_AMOUNT, "exclusiveMinimum": 0})]
 
@@ -170,14 +174,76 @@ class When(Section):
     users: Some[Word] | None = None
     """The caller is one of these users."""
 
+    headers: Mapping[Header, Word] = {}
+    """Headers with exactly this value; `*` for any value."""
+
+    query: Mapping[Word, Word] = {}
+    """Query parameters with exactly this value; `*` for any value."""
+
+    cookies: Mapping[Word, Word] = {}
+    """Cookies with exactly this value; `*` for any value."""
+
+    ips: Some[Network] | None = None
+    """The client's address is in one of these networks."""
+
+    claims: Mapping[Claim, Word] = {}
+    """Claims of the token with this value, or a list that holds it; `*` for any value."""
+
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
         if not data:
             yield Wrong("`when` names no condition; leave it out if the limit always applies", on_key=True)
 
 
+STATUSES = (402, 403, 429, 503)
+"""With which a limit may refuse: gateways know these as answers of authz."""
+
+LONGEST_MESSAGE = 300  # characters
+
+
+def _status(value: Any) -> int:
+    if value not in STATUSES or isinstance(value, bool):
+        raise Wrong(f"one of {spell([str(status) for status in STATUSES])} is wanted")
+    return int(value)
+
+
+def _message(value: Any) -> str:
+    message = text_of(value, "a sentence")
+    if not message.strip() or not message.isprintable() or len(message) > LONGEST_MESSAGE:
+        raise Wrong(f"this is 1 to {LONGEST_MESSAGE} characters on one line")
+    return message.strip()
+
+
+class LimitRefusal(Section):
+    """How a limit refuses, where not as usual."""
+
+    status: Annotated[int, PlainValidator(_status), WithJsonSchema({"enum": list(STATUSES)})] | None = None
+    """The HTTP status in the place of 429."""
+
+    message: (
+        Annotated[
+            str,
+            PlainValidator(_message),
+            WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_MESSAGE}),
+        ]
+        | None
+    ) = None
+    """What the client is told in the place of the figures."""
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        if not data:
+            yield Wrong("`refusal` without `status` or `message` says nothing; leave it out", on_key=True)
+
+
+def _unit_may_be_said_in_the_quota(schema: JsonDict) -> None:
+    schema["required"] = ["quota"]
+
+
 class LimitEntry(Section):
     """One limit. `60r/m` alone is short for 60 requests a minute by key."""
+
+    model_config = ConfigDict(json_schema_extra=_unit_may_be_said_in_the_quota)
 
     # Validated in this order: what later fields mean depends on earlier ones.
     unit: Unit
@@ -192,8 +258,8 @@ class LimitEntry(Section):
     week_start: WeekDay | None = None
     """First day of a calendar week. Left out: the config's."""
 
-    quota: PositiveAmount
-    """How much: 60, 200k, 50M; cost in the currency."""
+    quota: Annotated[int, PlainValidator(_positive), WithJsonSchema({**_QUOTA, "exclusiveMinimum": 0})]
+    """How much: 60, 200k, 50M; cost in the currency. `2r/m`: two requests a minute, the unit said too."""
 
     window: Annotated[
         Window,
@@ -233,6 +299,9 @@ class LimitEntry(Section):
     on_store_failure: Literal["deny", "allow", "local"] = "deny"
     """What to do while the store does not answer."""
 
+    refusal: LimitRefusal | None = None
+    """How it refuses. Left out: 429, with the figures."""
+
     @property
     def value(self) -> Quota:
         """Unit, amount, window and burst as one value."""
@@ -267,8 +336,29 @@ class LimitEntry(Section):
         return shadow
 
 
+_RATE = re.compile(r"\s*(\d+)\s*r/\s*(\w+)\s*", re.ASCII)
+
+
+def _rate(data: dict[str, Any]) -> dict[str, Any]:
+    """`quota: 2r/m` says unit and window too."""
+    quota = data.get("quota")
+    rate = _RATE.fullmatch(quota) if isinstance(quota, str) else None
+    if rate is None:
+        return data
+    said = [key for key in ("unit", "window") if key in data]
+    if said:
+        raise Wrong(f"`quota: {quota}` says `{said[0]}` already; leave it out", at=(said[0],), on_key=True)
+    try:
+        parse_quota(str(quota))
+    except BadQuota as error:
+        raise Wrong(str(error), at=("quota",)) from None
+    return {**data, "unit": Unit.REQUESTS.value, "quota": rate[1], "window": rate[2]}
+
+
 def _shorthand(data: Any) -> Any:
     """`60r/m` and `tokens=10k/day` as the whole limit, by key."""
+    if isinstance(data, dict):
+        return _rate(data)
     if not isinstance(data, str):
         return data
     try:

@@ -176,3 +176,12 @@ class RouteEntry(Section):
 
     request_id: RequestId | None = None
     """A request id of the client's own, which goes upstream and into the records."""
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        own, wished = data.get("request_id"), data.get("preferences")
+        if isinstance(own, dict) and isinstance(wished, dict):
+            others = [wished.get(key) for key in ("header", "model_header", "target_header")]
+            name = own.get("header")
+            if isinstance(name, str) and name.lower() in [str(other).lower() for other in others]:
+                yield Wrong("`preferences` has this header already", at=("request_id", "header"))

@@ -93,7 +93,19 @@ def _named(kind: str, name: str) -> Reader:
 
 
 def _claim(spending: Spending, name: str) -> str:
-    value: object = spending.subject.claims
+    return spell_claim(claim(spending.subject.claims, name))
+
+
+def claim(claims: Mapping[str, object], name: str) -> object:
+    """A claim by its name, nested ones joined by dots; None where there is none."""
+    value: object = claims
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return str(value)[:LONGEST_VALUE] if isinstance(value, str | int | bool) else ""
+    return value
+
+
+def spell_claim(value: object) -> str:
+    """Text, numbers, true and false; empty for anything else."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)[:LONGEST_VALUE] if isinstance(value, str | int) else ""

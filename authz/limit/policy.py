@@ -1,12 +1,14 @@
 """A policy: a quota, whom it counts apart, and when it applies."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
-from authz.limit.partition import Partition
+from authz.limit.partition import Partition, claim, readers_of, spell_claim
 from authz.limit.spending import Spending
 from authz.quota import TOKEN_UNITS, Quota
 from authz.store.records import Adjustment
@@ -23,6 +25,9 @@ class When(Struct, frozen=True, kw_only=True):
     roles: frozenset[str] = frozenset()
     teams: frozenset[str] = frozenset()
     users: frozenset[str] = frozenset()
+    slots: tuple[tuple[str, str | None], ...] = ()  # (`header:x`, value); None: any value
+    claims: tuple[tuple[str, str | None], ...] = ()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
     def __call__(self, spending: Spending) -> bool:
         subject, target = spending.subject, spending.target
@@ -33,7 +38,31 @@ class When(Struct, frozen=True, kw_only=True):
             and (not self.roles or bool(self.roles & subject.roles))
             and (not self.teams or subject.team in self.teams)
             and (not self.users or subject.user in self.users)
+            and (not self.slots or self._slots(spending))
+            and (not self.claims or self._claims(subject.claims))
+            and (not self.networks or _is_within(spending.request.ip, self.networks))
         )
+
+    def _slots(self, spending: Spending) -> bool:
+        found = [read(spending) for read in readers_of([name for name, _ in self.slots])]
+        return all(
+            there == value if value is not None else there
+            for there, (_, value) in zip(found, self.slots, strict=True)
+        )
+
+    def _claims(self, claims: Mapping[str, Any]) -> bool:
+        for name, value in self.claims:
+            there = claim(claims, name)
+            values = [spell_claim(each) for each in (there if isinstance(there, list) else [there])]
+            if not (value in values if value is not None else any(values)):
+                return False
+        return True
+
+
+@lru_cache(maxsize=4096)
+def _is_within(ip: str | None, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    """An address that is not known is within none."""
+    return ip is not None and any(ip_address(ip) in network for network in networks)
 
 
 class Override(Struct, frozen=True):
@@ -54,6 +83,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     shadow: bool = False  # counts and reports, never denies
     shadow_amount: int | None = None  # a figure tried beside the live one
     on_store_failure: Literal["deny", "allow", "local"] = "deny"
+    refusal_status: int | None = None  # in the place of 429
+    refusal_message: str | None = None  # in the place of ours
 
     @property
     def needs_model(self) -> bool:

@@ -20,9 +20,26 @@ def verdict(
 ) -> tuple[Refusal, int | None]:
     """The refusal, and after how many milliseconds another try makes sense (None: it does not).
 
-    `field` is what the request's API calls the limit of an answer.
+    `field` is what the request's API calls the limit of an answer. Whatever a limit says of its own in place
+    of the status and the sentence, the reason stays, and with it whether waiting helps.
     """
     worst = _worst(planned, outcome)
+    refusal, wait_ms = _usual(planned, outcome, request_id, bound, field, worst)
+    policy = planned[worst].policy
+    if policy.refusal_status is not None or policy.refusal_message is not None:
+        message = policy.refusal_message or refusal.message
+        refusal = Refusal(refusal.reason, message, refusal.param, policy.refusal_status)
+    return refusal, wait_ms
+
+
+def _usual(
+    planned: Sequence[Planned],
+    outcome: Exhausted,
+    request_id: str,
+    bound: Bound,
+    field: str,
+    worst: int,
+) -> tuple[Refusal, int | None]:
     each, level = planned[worst], outcome.levels[worst]
     if each.hold.kind is Kind.CONCURRENCY:
         held = (
