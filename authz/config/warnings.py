@@ -33,6 +33,7 @@ def warnings(config: Config) -> Iterator[Finding]:
     yield from _slots_without_an_end(config)
     yield from _admissions(config)
     yield from _password_files(config)
+    yield from _wishes(config)
 
 
 def _secrets(config: Config) -> Iterator[Finding]:
@@ -108,9 +109,17 @@ def _loose_tokens(config: Config) -> Iterator[Finding]:
 
 def _served_twice(config: Config) -> Iterator[Finding]:
     first: dict[str, str] = {}
+    wished = {
+        name
+        for route in config.routes
+        if route.preferences is not None
+        for name in (route.preferences.targets or {}).values()
+    }
     for name, backend in config.backends.items():
         for model in config.models if backend.models == "any" else backend.models:
-            if first.setdefault(model, name) != name:
+            if name in wished:  # clients choose it themselves
+                first.setdefault(model, name)
+            elif first.setdefault(model, name) != name:
                 message = f"`{model}` is served by `{first[model]}`, which comes first"
                 yield Finding(("backends", name, "models"), message)
     if config.backends and not any(backend.models == "any" for backend in config.backends.values()):
@@ -169,6 +178,15 @@ def _admissions(config: Config) -> Iterator[Finding]:
         elif admission == "fitted" and caddy:
             message = f"the gateway `{caddy[0]}` cannot change bodies: behind it the worst case is held"
             yield Finding(path, message)
+
+
+def _wishes(config: Config) -> Iterator[Finding]:
+    others = [name for name, gateway in config.gateways.items() if gateway.kind is not GatewayKind.ENVOY]
+    for index, route in enumerate(config.routes):
+        for key in ("timeout", "max_retries", "hedge_delay"):
+            if others and getattr(route.preferences, key, None) is not None:
+                message = f"behind the gateway `{others[0]}` this has no effect: only Envoy can do it"
+                yield Finding(("routes", index, "preferences", key), message, on="key")
 
 
 def _password_files(config: Config) -> Iterator[Finding]:

@@ -344,3 +344,25 @@ routes:
     (warning,) = loads(text, directory=Path("/nowhere"), environ={"SHORT": "hunter2"}).warnings
     assert "less than 16 characters" in warning.message
     assert "hunter2" not in str(warning)
+
+
+def test_wishes_that_a_gateway_cannot_grant_are_told() -> None:
+    text = """
+gateways: {a: {kind: envoy, token: {env: T}}, b: {kind: caddy, token: {env: U}}}
+authenticators: {keys: {type: api_key}}
+models: {m: {}}
+backends: {one: {url: http://127.0.0.1:1, models: [m]}, two: {url: http://127.0.0.1:2, models: [m]}}
+routes:
+  - name: a
+    match: {paths: [/a]}
+    authenticate: {any_of: [keys]}
+    authorize: [{models: any}]
+    preferences: {header: x-wishes, timeout: 1m, max_retries: 2, max_concurrent_requests: 3, targets: {"https://b.test": two}}
+"""
+    found = [
+        str(warning) for warning in loads(text, file="f", environ={"T": "t" * 20, "U": "u" * 20}).warnings
+    ]
+    assert found == [
+        "f:11:37: behind the gateway `b` this has no effect: only Envoy can do it",
+        "f:11:50: behind the gateway `b` this has no effect: only Envoy can do it",
+    ]
