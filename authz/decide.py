@@ -29,7 +29,7 @@ from authz.limit.verdict import verdict
 from authz.listing import is_listing
 from authz.peek import NOTHING, OUTPUT_LIMITS, Peek, peek
 from authz.preference import NO_WISHES, Wishes
-from authz.quota import TOKEN_UNITS
+from authz.quota import TOKEN_UNITS, Unit
 from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import SHORTEST_LEASE_MS, BodyState, Request
@@ -196,6 +196,10 @@ class Decider:
                 planned.append(planner.of_amount(spending, self._clock(), wishes.concurrent))
         if not spending.bound.sure and any(each.policy.quota.unit in TOKEN_UNITS for each in planned):
             return self._refuse(known, _UNBOUNDED)
+        if record is None and known.bound.input and self._is_priced(planned):
+            return self._refuse(
+                known, Refusal(Reason.MODEL_REQUIRED if model is None else Reason.MODEL_UNKNOWN)
+            )
         holds = [each.hold for each in planned]
         # The list of models is no request for a model: nothing of it is in the ledger.
         reservation = _reservation_id(request, target, known.route) if planned or not listing else None
@@ -224,6 +228,15 @@ class Decider:
         known.limits = states(planned, outcome)
         limited = known.held.answer if known.held is not known.bound and known.admission == "fitted" else None
         return self._allow(known, known.route, spending, reservation, limited)
+
+    def _is_priced(self, planned: Sequence[Planned]) -> bool:
+        """Whether money is limited and models cost some: what names none of them would be free.
+
+        Servers answer without a name, and to more names than are configured.
+        """
+        return any(each.policy.quota.unit is Unit.COST for each in planned) and any(
+            model.price.input or model.price.output for model in self.rules.catalog
+        )
 
     def _held(self, known: Known, bound: Bound, seen: Peek, subject: Subject) -> Bound:
         """Less than the worst case, as far as answers of the kind are known."""
