@@ -11,6 +11,7 @@ class AnonymousAuthenticator:
     ambient = True
     asserts: frozenset[str] = frozenset()
     challenge = ""
+    wants = ""
     slots: tuple[Slot, ...] = ()
 
     def __init__(self, name: str, user: str) -> None:

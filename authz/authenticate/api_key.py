@@ -50,6 +50,7 @@ class ApiKeyAuthenticator:
 
     ambient = False
     challenge = 'Bearer realm="authz"'
+    wants = ""
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ class BasicAuthenticator:
     ambient = False
     asserts: frozenset[str] = frozenset()
     challenge = 'Basic realm="authz", charset="UTF-8"'
+    wants = "user and password (`Authorization: Basic`)"
     slots: tuple[Slot, ...] = (AUTHORIZATION,)
 
     def __init__(

@@ -45,6 +45,7 @@ class CertificateAuthenticator:
     ambient = False
     asserts = frozenset({"x-forwarded-tls-client-cert"})  # Traefik's: it would go on to the model server
     challenge = ""
+    wants = "a client certificate"
     slots: tuple[Slot, ...] = ()
 
     def __init__(

@@ -42,6 +42,7 @@ class AnyOf:
         self._presented = tuple(one for one in authenticators if not one.ambient)
         self._ambient = tuple(one for one in authenticators if one.ambient)
         self._slots = credential_slots(self)
+        self._missing = _missing(self._presented) if authenticators else _NOBODY
 
     async def authenticate(self, presented: Presented) -> Subject | Refused:
         """The one subject, or why there is none. Raises Twice."""
@@ -53,7 +54,7 @@ class AnyOf:
         return found if found is not None else await self._surroundings(presented)
 
     async def _surroundings(self, presented: Presented) -> Subject | Refused:
-        refused = _MISSING if self.authenticators else _NOBODY
+        refused = self._missing
         for slot in self._slots if self._ambient else ():
             if presented.read(slot) is not None:
                 text = f"The {slot} holds no credential of a kind that is accepted here."
@@ -89,7 +90,7 @@ class AllOf:
         for authenticator in self._in_turn:
             outcome: Outcome = await authenticator.authenticate(presented)
             if outcome is None:
-                return _MISSING
+                return _missing([authenticator])
             if isinstance(outcome, Refused):
                 return outcome
             (unnamed if authenticator.ambient else named).append(outcome)
@@ -97,6 +98,16 @@ class AllOf:
         if any(differ(one, other) for one, other in combinations(subjects, 2)):
             return _CONFLICT
         return subjects[0] if len(subjects) == 1 else unite(subjects)
+
+
+def _missing(authenticators: Sequence[Authenticator]) -> Refused:
+    """Nothing was sent: says what would be looked at, where that is more than keys and tokens."""
+    others = [one.wants for one in authenticators if one.wants]
+    if not others:
+        return _MISSING
+    usual = ["an API key or token"] if len(others) < len(authenticators) else []
+    wanted = ", or ".join(dict.fromkeys([*usual, *others]))
+    return Refused(Reason.CREDENTIAL_MISSING, f"No credential was sent. Send {wanted}.")
 
 
 def challenge(combined: AnyOf | AllOf) -> str:

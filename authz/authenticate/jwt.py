@@ -52,6 +52,7 @@ class JwtAuthenticator:
 
     ambient = False
     challenge = 'Bearer realm="authz"'
+    wants = ""
 
     def __init__(
         self,

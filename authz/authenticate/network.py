@@ -27,6 +27,7 @@ class NetworkAuthenticator:
     ambient = True
     asserts: frozenset[str] = frozenset()
     challenge = ""
+    wants = ""
     slots: tuple[Slot, ...] = ()
 
     def __init__(self, name: str, allow: Iterable[str]) -> None:

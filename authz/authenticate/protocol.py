@@ -40,6 +40,11 @@ class Authenticator(Protocol):
         ...
 
     @property
+    def wants(self) -> str:
+        """What a caller is told to send, where that is neither an API key nor a token."""
+        ...
+
+    @property
     def slots(self) -> Sequence[Slot]:
         """Where it looks for credentials: all of them are removed upstream."""
         ...

@@ -29,6 +29,7 @@ class SharedSecretAuthenticator:
 
     ambient = False
     asserts: frozenset[str] = frozenset()
+    wants = "the shared secret"
 
     def __init__(
         self, name: str, slots: Sequence[Slot], digests: Mapping[str, bytes], throttle: Throttle, clock: Clock

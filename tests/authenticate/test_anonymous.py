@@ -80,7 +80,7 @@ def test_36_whatever_reads_it() -> None:
     """A slot that its own authenticator passes over is looked at before anybody is let in."""
 
     class Blind:
-        name, ambient, challenge = "blind", False, ""
+        name, ambient, challenge, wants = "blind", False, "", ""
         slots, asserts = (AUTHORIZATION,), frozenset[str]()
 
         async def authenticate(self, presented: Any) -> None:

@@ -36,6 +36,7 @@ class Fixed:
     """Always the same outcome."""
 
     name = "fixed"
+    wants = ""
     slots = (AUTHORIZATION,)
     asserts: frozenset[str] = frozenset()
     ambient = False
@@ -286,3 +287,20 @@ def test_challenges_and_slots_of_a_route() -> None:
     assert challenge(combined) == 'Bearer realm="authz", Basic realm="staff"'
     assert credential_slots(combined) == (AUTHORIZATION, X_API_KEY, Slot("cookie", "session"))
     assert challenge(AllOf([OFFICE])) == ""
+
+
+def test_who_sent_nothing_is_told_what_to_send() -> None:
+    def told(combined: AnyOf | AllOf) -> str:
+        refused = at_once(combined.authenticate(OUTSIDE))
+        assert isinstance(refused, Refused)
+        return refused.detail
+
+    keys, password = Fixed(None), Fixed(None)
+    password.wants = "user and password"
+    assert told(AnyOf([keys])) == told(AnyOf([keys, OFFICE])) == "", "the reason says it"
+    assert told(AnyOf([password])) == "No credential was sent. Send user and password."
+    assert (
+        told(AnyOf([password, keys]))
+        == "No credential was sent. Send an API key or token, or user and password."
+    )
+    assert told(AllOf([Fixed(ALICE), password])) == "No credential was sent. Send user and password."
