@@ -66,8 +66,10 @@ def test_the_schema_is_json_schema(authz: Authz) -> None:
 
 GATEWAYS = """
 gateways:
-  edge: {{kind: {kind}, token: {{file: edge.token}}, listen: {{http: 127.0.0.1:8081}}}}
+  edge: {{kind: {kind}, token: {{file: edge.token}}, listen: {{http: 127.0.0.1:8081}}{more}}}
 """
+
+MORE = {"caddy": ", log: 127.0.0.1:9004"}
 
 
 @pytest.fixture(params=sorted(RENDERERS))
@@ -75,7 +77,7 @@ def kind(request: pytest.FixtureRequest, config: Path) -> str:
     """A config with a gateway of each kind."""
     name: str = request.param
     (config.parent / "edge.token").write_text("a-token-that-must-not-be-shown")
-    config.write_text(config.read_text() + GATEWAYS.format(kind=name))
+    config.write_text(config.read_text() + GATEWAYS.format(kind=name, more=MORE.get(name, "")))
     return name
 
 
