@@ -159,7 +159,7 @@ class Decider:
         known.model = model
         record = rules.catalog.get(model) if model is not None else None
         listing = is_listing(target)
-        asked = Asked(request, target, subject, seen, model, record, rules.catalog, listing)
+        asked = Asked(request, target, subject, seen, model, record, rules.catalog, listing, self._clock())
         refusal = (
             authorize(known.route.authorize, asked)
             or _too_long(seen, asked)

@@ -21,23 +21,29 @@ def is_listing(target: Target) -> bool:
 
 
 def open_models(
-    rules: Rules, taken: Route, request: Request, target: Target, subject: Subject
+    rules: Rules, taken: Route, request: Request, target: Target, subject: Subject, now: int
 ) -> Sequence[Model]:
     """The models for which some inference route that takes this kind of credential agrees.
 
-    Where no route reads a model from a body, the listing route's own rules decide.
+    Where no route reads a model from a body, the listing route's own rules decide. `now` in ms since the epoch.
     """
     inference = [r for r in rules.routes if r.reads_body and subject.authenticator in r.authenticators]
     candidates = inference or [taken]
     return [
         model
         for model in sorted(rules.catalog, key=lambda m: m.name)
-        if any(_agrees(route, request, target, subject, model, rules.catalog) for route in candidates)
+        if any(_agrees(route, request, target, subject, model, rules.catalog, now) for route in candidates)
     ]
 
 
 def _agrees(
-    route: Route, request: Request, target: Target, subject: Subject, model: Model, catalog: Catalog
+    route: Route,
+    request: Request,
+    target: Target,
+    subject: Subject,
+    model: Model,
+    catalog: Catalog,
+    now: int,
 ) -> bool:
     asked = Asked(
         request=request,
@@ -47,6 +53,7 @@ def _agrees(
         model=model.name,
         known=model,
         catalog=catalog,
+        now=now,
     )
     return authorize(route.authorize, asked) is None
 

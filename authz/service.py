@@ -70,7 +70,7 @@ class Service:
         found = None if isinstance(target, Refusal) else route.find(rules.routes, target, request)
         models: Sequence[Model] = ()  # where a reload in between took the route away
         if isinstance(target, Target) and found is not None:
-            models = listing.open_models(rules, found[0], request, target, decision.subject)
+            models = listing.open_models(rules, found[0], request, target, decision.subject, self._clock())
         return ModelList(
             request_id=request.request_id,
             route=decision.route,

@@ -26,6 +26,7 @@ class Asked(Struct, frozen=True):
     known: Model | None
     catalog: Catalog
     listing: bool = False  # GET /v1/models names no model; the list is filtered instead
+    now: int = 0  # ms since the epoch
 
 
 class Rule(Protocol):

@@ -80,7 +80,8 @@ def _condition(text: str, info: ValidationInfo) -> str:
         try:
             compiler(text)
         except ValueError as error:
-            raise Wrong(str(error), offset=getattr(error, "offset", None)) from None
+            offset, suggestion = getattr(error, "offset", None), getattr(error, "suggestion", None)
+            raise Wrong(str(error), offset=offset, suggestion=suggestion) from None
     return text
 
 

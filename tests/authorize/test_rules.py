@@ -42,12 +42,13 @@ REQUEST = Request(
     request_id="r", method="POST", target="/v1/chat/completions", host="llm.test", scheme="https",
     headers={"x-tier": "gold"}, ip="10.1.2.3",
 )  # fmt: skip
-TARGET = Target("POST", "llm.test", "/v1/chat/completions", "")
+TARGET = Target("POST", "llm.test", "/v1/chat/completions", "tier=gold&empty=")
+NOW = 1_790_000_000_000  # Monday, 2026-09-21 14:13:20 UTC
 
 
 def asked(subject: Subject, model: str | None, *, catalog: Catalog = CATALOG, listing: bool = False) -> Asked:
     known = catalog.get(model) if model else None
-    return Asked(REQUEST, TARGET, subject, Peek(model=model), model, known, catalog, listing)
+    return Asked(REQUEST, TARGET, subject, Peek(model=model), model, known, catalog, listing, NOW)
 
 
 def who(**fields: object) -> Subject:
@@ -131,19 +132,53 @@ def test_all_rules_must_agree() -> None:
         ("claims.missing.plan == 'pro'", False),
         ("model == 'small'", True),
         ("ip.startsWith('10.')", True),
-        ("'text'", False),
-        ("1", False),
+        ("in_network(ip, '10.0.0.0/8') && !in_network(ip, '192.0.2.0/24')", True),
+        ("in_network(ip, '10.1.2.4')", False),
+        ("in_network(ip, request.path)", False),
+        ("request.query.tier == 'gold' && request.query.empty == ''", True),
+        ("request.query.none == 'gold'", False),
+        ("'x-none' in request.headers && request.headers['x-none'] == 'gold'", False),
+        ("request.scheme == 'https' && request.host == 'llm.test' && request.gateway == 'edge'", True),
+        ("!request.stream && request.max_tokens == 0 && request.size == 0", True),
+        ("now.getHours('Europe/Helsinki') == 17 && now.getDayOfWeek() == 1", True),
+        ("now < timestamp('2026-01-01T00:00:00Z')", False),
+        ("subject.roles.exists(role, role.startsWith('d'))", True),
+        ("subject.scopes.all(scope, scope == 'x')", True),
+        ("subject . team == 'research'", True),
+        ("claims.numbers.map(n, n + 1) == [2, 3]", True),
+        ("claims.numbers + 1 == 2", False),
+        ("claims.flag", True),
+        ("claims.org", False),
     ],
 )
 def test_conditions(condition: str, met: bool) -> None:
-    subject = who(roles=frozenset({"dev"}), team="research", claims={"org": {"plan": "pro"}})
+    subject = who(
+        roles=frozenset({"dev"}),
+        team="research",
+        claims={"org": {"plan": "pro"}, "numbers": [1, 2], "flag": True},
+    )
     refusal = compile_condition(condition).refuses(asked(subject, "small"))
     assert (refusal is None) is met
 
 
 @pytest.mark.parametrize(
     ("condition", "words"),
-    [("subject.roles ==", "does not parse"), ("user.name == 'x'", "uses user"), ("", "does not parse")],
+    [
+        ("subject.roles ==", "does not parse"),
+        ("user.name == 'x'", "uses user.name, which does not exist"),
+        ("", "does not parse"),
+        ("subject.role == 'x'", "uses subject.role,"),
+        ("foo(ip)", "uses foo,"),
+        ("in_network(ip)", "uses in_network"),
+        ("in_network(ip, '10.0.0.0/33')", "is not a network"),
+        ("request.path == 1", "no matching overload"),
+        ("subject.roles == 'admin'", "no matching overload"),
+        ("request.max_tokens > '5'", "no matching overload"),
+        ("now > 5", "no matching overload"),
+        ("'text'", "gives string, not true or false"),
+        ("1", "gives int, not"),
+        ("subject.roles", "gives list"),
+    ],
 )
 def test_a_condition_that_cannot_be_meant_is_refused_at_load(condition: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -118,6 +118,9 @@ def test_condition_without_offset_is_located_at_its_value() -> None:
         ("subject.user == 'x' &&& true", "6:47", "does not parse"),
         ("subjct.user == 'x'", "6:25", "uses subjct"),
         ("true && missing", "6:33", "uses missing"),
+        ("true && subject.rols == 'x'", "6:33", "uses subject.rols"),
+        ("subject.team == 'a' || request.path == 5", "6:61", "no matching overload"),
+        ("true || in_network(ip, 'here')", "6:49", "'here' is not a network"),
     ],
 )
 def test_mistakes_in_cel_are_located_inside_the_text(condition: str, place: str, fragment: str) -> None:
@@ -133,3 +136,16 @@ routes:
     (problem,) = raised.value.problems
     assert fragment in problem.message
     assert f"{problem.line}:{problem.column}" == place
+
+
+def test_a_variable_that_was_meant_is_suggested() -> None:
+    text = """authenticators: {keys: {type: api_key}}
+routes:
+  - name: a
+    match: {paths: [/a]}
+    authenticate: {any_of: [keys]}
+    authorize: [{when: "'ml' in subject.rols"}]
+"""
+    with pytest.raises(ConfigErrors) as raised:
+        loads(text, compile_condition=compile_cel)
+    assert raised.value.problems[0].suggestion == "subject.roles"
