@@ -1,9 +1,7 @@
 """`authz check`."""
 
 import asyncio
-import getpass
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +9,7 @@ from cyclopts import App, Parameter
 
 from authz.authenticate.presented import Slot
 from authz.cli import context, output
+from authz.cli.credential import headers_of, key_from_stdin
 from authz.cli.errors import CommandError, Exit, UsageError
 from authz.cli.options import DEFAULTS, Common
 from authz.cli.rows import figure
@@ -69,14 +68,15 @@ def check(
     ip
         The client's address.
     """
+    secret = "-" if user is not None else key
     question = Question(
         path=path,
         method=method,
         host=host,
         model=model,
         body=_body(body, key or user),
-        headers=_headers(header or ()),
-        key=_key("-" if user is not None else key),
+        headers=headers_of(header or ()),
+        key=None if secret is None else key_from_stdin(secret),
         key_in=_slot(key_in),
         user=user,
         certificate=Path(certificate).read_text(errors="replace") if certificate is not None else None,
@@ -92,21 +92,6 @@ def check(
             raise CommandError(str(error)) from None
     _show(explanation, as_json=common.json)
     return Exit.REFUSED if isinstance(explanation.decision, Deny) else Exit.OK
-
-
-def _key(given: str | None) -> str | None:
-    """The key from standard input. Whatever else was written is not repeated."""
-    if given is None:
-        return None
-    if given != "-":
-        raise UsageError(
-            "a key is no argument: others could read it in the list of processes and in the shell's history.",
-            hint="Write --key - and pipe the key in, or type it when asked.",
-        )
-    key = getpass.getpass("key: ") if sys.stdin.isatty() else sys.stdin.readline()
-    if not key.strip():
-        raise UsageError("standard input holds no key.")
-    return key.strip()
 
 
 def _slot(text: str) -> Slot:
@@ -127,21 +112,6 @@ def _body(given: str | None, key: str | None) -> bytes | None:
             )
         return sys.stdin.buffer.read()
     return Path(given).read_bytes()
-
-
-def _headers(pairs: Sequence[str]) -> dict[str, str]:
-    headers = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        name = name.strip().lower()
-        if not equals or not name:
-            raise UsageError("--header is NAME=VALUE, such as user-agent=curl.")
-        if name in {"authorization", "proxy-authorization", "x-api-key", "cookie"}:
-            raise UsageError(
-                f"{name} may hold a secret, which is no argument.", hint="Use --key - for a key."
-            )
-        headers[name] = value
-    return headers
 
 
 def _show(explanation: Explanation, *, as_json: bool) -> None:
