@@ -136,6 +136,7 @@ def test_a_budget_that_is_nearly_used_up_is_told(running: Running) -> None:
         usage = {"prompt_tokens": 86, "completion_tokens": 16}
         assert running.outcomes({"reservation": reservation, "usage": usage}) == ["settled"]
     assert allowed < 12, "never over: 1,000 tokens"
+    until(lambda: "budget threshold" in running.service.log)
     [line] = [line for line in running.service.log.splitlines() if "budget threshold" in line]
     event = json.loads(line)
     assert (event["policy"], event["partition"], event["percent"], event["quota"]) == (
