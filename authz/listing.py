@@ -25,7 +25,7 @@ def open_models(
 ) -> Sequence[Model]:
     """The models for which some inference route that takes this kind of credential agrees.
 
-    Where no route reads a model from a body, the listing route's own rules decide. `now` in ms since the epoch.
+    Where no route reads a model from a body, the listing route's own rules decide. `now` is in ms.
     """
     inference = [r for r in rules.routes if r.reads_body and subject.authenticator in r.authenticators]
     candidates = inference or [taken]

@@ -1,9 +1,11 @@
 """`python -m bench`: the decision and the settlement alone, then whole lanes beside null servers."""
 
-from bench import decide, lanes, settle
+from bench import decide, lanes, policies, settle
 
 if __name__ == "__main__":
     decide.main()
+    print()
+    policies.main()
     print()
     settle.main()
     print()

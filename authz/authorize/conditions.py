@@ -30,8 +30,8 @@ _READERS: Mapping[str, tuple[str, Reader]] = {
     "subject.user": ("string", lambda asked: asked.subject.user),
     "subject.team": ("string", lambda asked: asked.subject.team or ""),
     "subject.key": ("string", lambda asked: asked.subject.key or ""),
-    "subject.roles": ("list", lambda asked: sorted(asked.subject.roles)),
-    "subject.scopes": ("list", lambda asked: sorted(asked.subject.scopes)),
+    "subject.roles": ("list", lambda asked: asked.subject.roles),
+    "subject.scopes": ("list", lambda asked: asked.subject.scopes),
     "subject.authenticator": ("string", lambda asked: asked.subject.authenticator),
     "claims": ("any", lambda asked: asked.subject.claims),
     "model": ("string", lambda asked: asked.model or ""),
@@ -45,6 +45,10 @@ VARIABLES = tuple(_READERS)
 FUNCTIONS = ("in_network",)
 """Beside those of CEL: `in_network(ip, '10.0.0.0/8')`."""
 
+MOST_KEPT = 4096
+"""Outcomes of one condition that are kept."""
+
+_UNLIKE = frozenset({"texts", "any", "timestamp"})  # kinds of which no two requests need have the same
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
 _NETWORK = re.compile(r"in_network\s*\([^,()]*,\s*(['\"])([^'\"]*)\1")
@@ -72,12 +76,21 @@ def compile_condition(text: str) -> Meets:
         if _network(network[2]) is None:
             message = f"{network[2]!r} is not a network; write for example 10.0.0.0/8"
             raise BadCondition(message, network.start(2))
-    needed = [(name, _READERS[name][1]) for name in VARIABLES if _names(text, name)]
+    names = [name for name in VARIABLES if _names(text, name)]
+    readers = [_READERS[name][1] for name in names]
 
-    def run(asked: Asked) -> Any:
-        return program.eval(data={name: read(asked) for name, read in needed}).value()
+    def met(*values: Any) -> bool:
+        plain = [sorted(value) if isinstance(value, frozenset) else value for value in values]
+        return program.eval(data=dict(zip(names, plain, strict=True))).value() is True
 
-    return Meets(text, run, any(name == "model" for name, _ in needed))
+    # Most callers come again, with the same values; and by nothing else does the outcome differ.
+    if _UNLIKE.isdisjoint(_READERS[name][0] for name in names):
+        met = lru_cache(maxsize=MOST_KEPT)(met)
+
+    def run(asked: Asked) -> bool:
+        return met(*[read(asked) for read in readers])
+
+    return Meets(text, run, "model" in names)
 
 
 def _names(text: str, variable: str) -> bool:
@@ -111,6 +124,7 @@ def _environment() -> Any:
     )
 
 
+@lru_cache(maxsize=MOST_KEPT)
 def in_network(ip: str, network: str) -> bool:
     """Whether the address is in the network. One that is not known is in none."""
     known = _network(network)

@@ -22,7 +22,7 @@ from authz.quota import Unit
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 ConditionCompiler = Callable[[str], object]
-"""Compiles a CEL expression. Raises ValueError, with an `offset` into the text and a `suggestion` if known."""
+"""Compiles a CEL expression. Raises ValueError, with an `offset` and a `suggestion` if they are known."""
 
 
 TokenizerReader = Callable[[Path], object]
