@@ -129,8 +129,7 @@ class App:
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not walk it again
         self.health.started()
-        for problem in self._loaded.warnings:
-            log.warning("config", problem=str(problem))
+        _warn(self._loaded)
         log.info(
             "serving",
             http=str(config.decisions.http),
@@ -173,7 +172,8 @@ class App:
         self._admin.access = _access(changed.config)
         self._decider.rules = rules
         self._store.keep_ledger(changed.config.ledger.retention)
-        self._loaded = changed
+        before, self._loaded = self._loaded, changed
+        _warn(changed, before)
         self.metrics.reloaded(applied=True)
         log.info("config reloaded", config=changed.digest)
         closing = asyncio.get_running_loop().create_task(retired.close(keep=authenticators))
@@ -229,6 +229,14 @@ def _access(config: Config) -> AdminAccess:
     if admin.token is not None:
         tokens.append(AdminToken(name="admin", digest=admin.token.digest))
     return AdminAccess(tokens)
+
+
+def _warn(loaded: Loaded, before: Loaded | None = None) -> None:
+    """Log what is doubtful in a config, but not what was so before."""
+    known = {str(problem) for problem in before.warnings} if before is not None else set()
+    for problem in map(str, loaded.warnings):
+        if problem not in known:
+            log.warning("config", problem=problem)
 
 
 def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
