@@ -36,11 +36,11 @@ BODY = b'{"model": "llama3", "messages": [{"role": "user", "content": "hi"}], "m
 
 
 class Running:
-    """A started service with one key."""
+    """A started service with one key, made before: one made beside it would be in force within a second."""
 
-    def __init__(self, service: AuthzService) -> None:
+    def __init__(self, service: AuthzService, key: str) -> None:
         self.service = service
-        self.key = service.run("keys", "create", "--user", "alice")["key"]
+        self.key = key
         self._channel = grpc.insecure_channel(f"127.0.0.1:{service.grpc}")
 
     def check(self, request_id: str) -> auth.CheckResponse:
@@ -85,8 +85,10 @@ class Running:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    with AuthzService(tmp_path, CONFIG) as service:
-        made = Running(service)
+    service = AuthzService(tmp_path, CONFIG)
+    key = service.run("keys", "create", "--user", "alice")["key"]
+    with service:
+        made = Running(service, key)
         yield made
         made.close()
 
