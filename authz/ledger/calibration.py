@@ -61,19 +61,14 @@ class Calibration:
     def input(self, facts: Facts, streamed: bool) -> int:
         """Tokens read, by the bytes of the request's body."""
         size = facts.request_bytes
-        for scope in _scopes(facts, streamed):
-            seen = self._seen.get(scope)
-            if seen is not None and seen.input.count > ENOUGH - 0.5:
-                return _clamped(seen.input.at(size), facts.hold.input)
-        return _clamped(size * INPUT_PER_BYTE, facts.hold.input)
+        lines = [seen.input for scope in _scopes(facts, streamed) if (seen := self._seen.get(scope))]
+        return _clamped(_at(size, lines, size * INPUT_PER_BYTE), facts.hold.input)
 
     def output(self, facts: Facts, response_bytes: int, streamed: bool) -> int:
         """Tokens written, by the bytes of the response's body."""
-        for scope in _scopes(facts, streamed):
-            seen = self._seen.get(scope)
-            if seen is not None and seen.output.count > ENOUGH - 0.5:
-                return _clamped(seen.output.at(response_bytes), facts.hold.output)
-        return _clamped(response_bytes * OUTPUT_PER_BYTE[streamed], facts.hold.output)
+        lines = [seen.output for scope in _scopes(facts, streamed) if (seen := self._seen.get(scope))]
+        untaught = response_bytes * OUTPUT_PER_BYTE[streamed]
+        return _clamped(_at(response_bytes, lines, untaught), facts.hold.output)
 
     def typical(self, facts: Facts, streamed: bool) -> int:
         """Tokens that such a request's answers have on average; of a model never seen: the hold."""
@@ -99,6 +94,18 @@ def _scopes(facts: Facts, streamed: bool) -> tuple[_Scope, _Scope, _Scope]:
     api = facts.path if facts.path in _FRAMED_APART else ""
     who = facts.key or f"user:{facts.user}"
     return (who, facts.model, api, streamed), ("", facts.model, api, streamed), ("", "", api, streamed)
+
+
+def _at(size: int, lines: list[Line], untaught: float) -> float:
+    """By the narrowest line that has seen enough, but no less than half of what the next wider one says.
+
+    A key's owner can teach it answers of many bytes and few tokens (`logprobs`, long ids), and then leave
+    streams early; not so easily all who ask that model.
+    """
+    taught = [line.at(size) for line in lines if line.count > ENOUGH - 0.5][:2]
+    if not taught:
+        return untaught
+    return taught[0] if len(taught) == 1 else max(taught[0], taught[1] / 2)
 
 
 def _clamped(tokens: float, hold: int) -> int:
