@@ -20,6 +20,7 @@ from tests.support.envoy import Envoy
 from tests.support.stream_client import StreamClient
 
 LEASE = 3.0  # seconds; see `settling`
+BUSY = 3.0  # seconds more, for a machine that has other work
 STREAMS = 8
 VICTIMS = ("envoy", "authz", "clients")
 
@@ -55,13 +56,11 @@ def _round(at: Settling, victim: str, chance: random.Random, figures: Figures) -
         at.gateway.start()
     elif victim == "authz":
         at.service.start()
+        died = time.monotonic()  # nobody could free a slot before
     while running(at, minted):
-        assert time.monotonic() - died < LEASE + 1 + 5, (
-            f"slots are still taken {LEASE} s after the death of {victim}"
-        )
+        assert time.monotonic() - died < LEASE + 1 + BUSY, f"slots stay taken after the death of {victim}"
         time.sleep(0.05)
-    took = time.monotonic() - died
-    figures.freed_after_death.setdefault(victim, []).append(round(took, 2))
+    figures.freed_after_death.setdefault(victim, []).append(round(time.monotonic() - died, 2))
 
     # What ends as it should is free at once.
     assert asyncio.run(_streams(at, minted, None, chance, figures)) == STREAMS
