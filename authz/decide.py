@@ -325,6 +325,7 @@ class Decider:
             headers=headers,
             status=refusal.status,
             client_request_id=known.client_request_id,
+            detail=refusal.detail,
         )
 
 

@@ -80,6 +80,7 @@ class Deny(Struct, frozen=True, kw_only=True):
     model: str | None = None
     limits: tuple[LimitState, ...] = ()
     client_request_id: str = ""
+    detail: str = ""  # for the operator alone
 
 
 Decision = Allow | Deny

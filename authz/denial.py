@@ -30,6 +30,7 @@ def deny(
     headers: tuple[Header, ...] = (),
     status: int | None = None,
     client_request_id: str = "",
+    detail: str = "",
 ) -> Deny:
     """The denial for a reason.
 
@@ -37,7 +38,7 @@ def deny(
     `param` names the field at fault. `wait_ms` is after how long another try may
     succeed (None: what the reason says; negative: never). `challenge` is the
     WWW-Authenticate of a 401 (RFC 9110 11.6.1). `headers` are sent besides. `status` replaces
-    the reason's own.
+    the reason's own. `detail` is kept for the operator, and sent to nobody.
     """
     answer = ANSWERS[reason]
     text = answer.text if message is None else message[:LONGEST_MESSAGE]
@@ -63,6 +64,7 @@ def deny(
         model=model,
         limits=limits,
         client_request_id=client_request_id,
+        detail=detail,
     )
 
 

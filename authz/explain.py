@@ -78,7 +78,8 @@ async def explain(loaded: Loaded, store: Store, question: Question, clock: Clock
 def _stages(known: Known, decision: Decision) -> Iterator[Stage]:
     for name, says in _SAYS.items():
         if name == known.stage and isinstance(decision, Deny):
-            yield Stage(name, False, decision.message)
+            detail = f" {decision.detail}" if decision.detail else ""
+            yield Stage(name, False, decision.message + detail)
             return
         yield Stage(name, True, says(known))
 
@@ -100,7 +101,8 @@ def _authenticate_says(known: Known) -> str:
 
 
 def _authorize_says(known: Known) -> str:
-    return f"may use the model {known.model!r}" if known.model else "meets every rule of the route"
+    may = f"may use the model {known.model!r}" if known.model else "meets every rule of the route"
+    return f"{may}; as it wishes, it {known.wishes}" if str(known.wishes) else may
 
 
 def _limits_say(known: Known) -> str:

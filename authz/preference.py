@@ -48,6 +48,11 @@ class Offer(Struct, frozen=True, kw_only=True):
         """Those that never go upstream."""
         return tuple(name for name in (self.header, self.model_header, self.target_header) if name)
 
+    @property
+    def needs_model(self) -> bool:
+        """Whether the body is read for its model, to compare it with the header or the target's models."""
+        return self.model_header is not None or bool(self.targets)
+
 
 class Wishes(Struct, frozen=True, kw_only=True):
     """What one request wishes, as far as its route grants it."""

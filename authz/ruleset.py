@@ -298,7 +298,8 @@ def _route(
         planners=tuple(Planner(policy) for policy in limits),
         needs_model=any(rule.needs_model for rule in rules)
         or any(policy.needs_model for policy in limits)
-        or entry.caps is not None,
+        or entry.caps is not None
+        or (offer is not None and offer.needs_model),
         reads_body=match.api is not None,
         challenge=challenge(combined),
         authenticators=frozenset(names),

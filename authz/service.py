@@ -134,6 +134,7 @@ def denial_of(request: Request, denied: Deny, now: int) -> Denial:
         ip=request.ip or "",
         limits=tuple(_figures(denied.limits)),
         client_request_id=denied.client_request_id,
+        detail=denied.detail,
     )
 
 

@@ -79,15 +79,16 @@ def compile_condition(text: str) -> Meets:
     names = [name for name in VARIABLES if _names(text, name)]
     readers = [_READERS[name][1] for name in names]
 
-    def met(*values: Any) -> bool:
+    def met(*values: Any) -> bool | None:
         plain = [sorted(value) if isinstance(value, frozenset) else value for value in values]
-        return program.eval(data=dict(zip(names, plain, strict=True))).value() is True
+        found = program.eval(data=dict(zip(names, plain, strict=True))).value()
+        return found if isinstance(found, bool) else None
 
     # Most callers come again, with the same values; and by nothing else does the outcome differ.
     if _UNLIKE.isdisjoint(_READERS[name][0] for name in names):
         met = lru_cache(maxsize=MOST_KEPT)(met)
 
-    def run(asked: Asked) -> bool:
+    def run(asked: Asked) -> bool | None:
         return met(*[read(asked) for read in readers])
 
     return Meets(text, run, "model" in names)

@@ -1,7 +1,7 @@
 """The rules of `authorize:`, one small class each. None means "agreed"."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -138,16 +138,20 @@ class Meets(Struct, frozen=True):
     """`when: CEL`. An evaluation error refuses."""
 
     text: str
-    program: Callable[[Asked], Any]
+    program: Callable[[Asked], bool | None]  # None: it cannot be evaluated
     needs_model: bool
 
     def refuses(self, asked: Asked) -> Refusal | None:
         try:
-            met = self.program(asked) is True
+            met = self.program(asked)
         except Exception:  # any failure to evaluate is a "no"
-            met = False
-        return (
-            None
-            if met
-            else Refusal(Reason.NOT_AUTHORIZED, "The caller does not meet a condition of this route.")
+            met = None
+        if met is True:
+            return None
+        why = (
+            "is false"
+            if met is False
+            else "cannot be evaluated: a key is missing, or a value of another kind"
         )
+        message = "The caller does not meet a condition of this route."
+        return Refusal(Reason.NOT_AUTHORIZED, message, detail=f"The condition `{self.text}` {why}.")

@@ -96,6 +96,8 @@ def explain(denial: Denial) -> list[str]:
     if denial.client_request_id:
         lines.append(f"Its id   {denial.client_request_id}, as the client calls it")
     lines.append(f"Reason   {denial.reason}")
+    if denial.detail:
+        lines.append(f"Detail   {denial.detail}")
     if denial.limits:
         lines += ["", "The limits that the request had to fit, as they stood:"]
         lines += [f"  {_limit_line(figures)}" for figures in denial.limits]

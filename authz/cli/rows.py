@@ -110,6 +110,7 @@ def denial_row(denial: Denial) -> Row:
         "path": denial.path,
         "ip": denial.ip,
         "client_request_id": denial.client_request_id,
+        "detail": denial.detail,
         "limits": [dict(figures) for figures in denial.limits],
     }
 

@@ -105,6 +105,7 @@ class Denial(Struct, frozen=True, kw_only=True):
     ip: str = ""
     limits: tuple[dict[str, str | int | float | bool], ...] = ()  # every limit's figures
     client_request_id: str = ""  # the client's own, of the first; where its route takes one
+    detail: str = ""  # what the client was not told
     also: tuple[str, ...] = ()  # the latest other request ids of a flood
 
 
