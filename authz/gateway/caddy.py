@@ -9,6 +9,7 @@ from jinja2 import Environment
 
 from authz.gateway.own_answers import (
     INVALID_PATH,
+    INVALID_REQUEST,
     TOO_LARGE,
     UNAVAILABLE,
     UPSTREAM_AUTH_FAILED,
@@ -42,6 +43,10 @@ _ERRORS: tuple[tuple[str, OwnAnswer], ...] = (
     ("vars {vars.authz_stage} allowed", UPSTREAM_UNAVAILABLE),
 )
 
+# Where it asks for client certificates, Caddy takes no `Host` but the name that TLS was opened with
+# (strict_sni_host).
+_MISDIRECTED = ("vars {err.status_code} 421", INVALID_REQUEST)
+
 
 def render(settings: RenderSettings, environment: Environment, part: str = "all") -> str:
     """The text of one part. Raises UnusableSettings where Caddy cannot do what is asked."""
@@ -70,7 +75,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
             *map(canonical, settings.claim_headers),
         ),
         refusals=REFUSALS,
-        errors=_ERRORS,
+        errors=(_MISDIRECTED, *_ERRORS) if settings.tls.client_ca is not None else _ERRORS,
         unavailable=UNAVAILABLE,
         upstream_auth_failed=UPSTREAM_AUTH_FAILED,
         removals=REMOVALS,
