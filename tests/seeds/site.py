@@ -71,7 +71,7 @@ class Site:
         *,
         source: str | None = None,
         certificate: bool = False,
-        seconds: float = 15,
+        host: str = "localhost",
     ) -> RawResponse:
         """One request over HTTPS. `source`: the client's own address; `certificate`: it shows its certificate."""
         sent = list(headers.items() if isinstance(headers, Mapping) else headers)
@@ -81,11 +81,11 @@ class Site:
             sent.append(("Content-Type", "application/json"))
         return exchange(
             self.gateways[kind].around.https,
-            request_bytes(method, target, [*sent], body, host="localhost"),
+            request_bytes(method, target, [*sent], body, host=host),
             tls=self.certificates.trust(with_client=certificate),
             method=method,
             source=source,
-            seconds=seconds,
+            seconds=15,
         )
 
     def key(self, *limits: str, user: str = "alice", **fields: Any) -> MintedKey:

@@ -17,7 +17,8 @@ from tests.support.certificates import CLIENT_URI
 from tests.support.installed import KINDS
 from tests.support.raw_http import RawResponse
 
-OFFICE, ELSEWHERE = "127.0.0.2", "127.0.0.3"  # all of 127.0.0.0/8 is this machine's
+OFFICE, ELSEWHERE, BALANCER = "127.0.0.2", "127.0.0.3", "127.0.0.4"  # all of 127.0.0.0/8 is this machine's
+WALKS = ("envoy", "nginx", "caddy")  # which hand on X-Forwarded-For where proxies stand before them
 PASSWORD = "correct horse battery staple"
 UPSTREAM = "the-key-of-the-model-server"
 
@@ -85,7 +86,8 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Way]]:
     scratch = tmp_path_factory.mktemp("blog")
     with AnyServer() as model:
         config = CONFIG.replace("OFFICE", OFFICE).replace("SIGN_KEY", SIGN_KEY).replace("URL", model.url)
-        site = Site(scratch, config, kinds=KINDS)
+        hops = dict.fromkeys(WALKS, f", trusted_hops: [{BALANCER}/32]")
+        site = Site(scratch, config, kinds=KINDS, more=hops)
         # As `htpasswd -nB carol` prints it.
         hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(5)).replace(b"$2b$", b"$2y$").decode()
         for name, text in (("users.htpasswd", f"carol:{hashed}\n"), ("upstream-key", f"{UPSTREAM}\n")):
@@ -128,6 +130,24 @@ class TestIpAllowlist:
         way.is_refused(403, "network_not_allowed", "/ip", SPOOFED, source=ELSEWHERE)
         two = [("X-Forwarded-For", OFFICE), ("X-Forwarded-For", f"{OFFICE}, {OFFICE}")]
         way.is_refused(403, "network_not_allowed", "/ip", two, source=ELSEWHERE)
+
+    @pytest.mark.parametrize("way", WALKS, indirect=True)
+    @pytest.mark.parametrize(
+        ("forwarded", "status"),
+        [
+            ((OFFICE,), 200),
+            ((f"{ELSEWHERE}, {OFFICE}",), 200),
+            ((f"{OFFICE}, {ELSEWHERE}",), 403),
+            ((OFFICE, ELSEWHERE), 403),
+            ((f"{OFFICE}, nonsense",), 403),
+            ((), 403),
+        ],
+        ids=str,
+    )
+    def test_40_behind_a_trusted_hop(self, way: Way, forwarded: tuple[str, ...], status: int) -> None:
+        """From right to left, over the hops that are trusted: the first other address is the client."""
+        headers = [("X-Forwarded-For", each) for each in forwarded]
+        assert way.ask("/ip", headers, source=BALANCER).status == status
 
     def test_a_client_that_can_do_no_basic_auth(self, way: Way) -> None:
         """Ollama's."""
@@ -202,6 +222,11 @@ class TestMutualTls:
             "X-Authz-User": f"mtls:{CLIENT_URI}",
         }
         way.is_refused(401, "missing_credentials", "/mtls", forged)
+
+    def test_a_host_that_tls_was_not_opened_with(self, way: Way) -> None:
+        """Caddy wants both to agree where it asks for certificates; for the others there is one rule for all hosts."""
+        answer = way.ask("/mtls", certificate=True, host="other.test")
+        assert code(answer) == ((400, "invalid_request") if way.kind == "caddy" else (200, None))
 
 
 class TestIpAndBasicTogether:

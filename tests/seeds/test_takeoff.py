@@ -71,12 +71,20 @@ routes:
     authenticate: {any_of: [jwtauth]}
     authorize: [{models: any}]
     limits: [generate]
+  - name: custom
+    match: {paths: [/custom/*]}
+    authenticate: {any_of: [jwtauth]}
+    authorize: [{models: any}]
+    limits: [custom, free-tier, batch]
 ROUTES
   - {name: all, match: {paths: ["/*"]}, authenticate: {any_of: [jwtauth]}, authorize: [{models: any}]}
 limits:
   two-a-minute: 2r/m
   one-a-second: 1r/s
   generate: {unit: requests, quota: 1, window: 1m, when: {methods: [POST], paths: [/matched/generate]}}
+  custom: {quota: 1r/m, partition_by: ["query:custom"], when: {query: {custom: "*"}}, refusal: {status: 503, message: Come back in a minute.}}
+  free-tier: {quota: 1r/m, partition_by: ["query:n"], when: {headers: {x-tier: free}}}
+  batch: {quota: 1r/m, partition_by: ["query:n"], when: {claims: {job: batch}, cookies: {night: "*"}, ips: [127.0.0.1/32]}, refusal: {status: 403}}
 """
 
 
@@ -344,6 +352,33 @@ class TestLimitKeys:
             self.ask(lab, "/matched/generate"),
             self.ask(lab, "/matched/status", "POST"),
         ] == [200, 429, 200, 200]
+
+    def test_by_header(self, lab: Stack) -> None:
+        free, paid = BEARER | {"X-Tier": "free"}, BEARER | {"X-Tier": "paid"}
+        asked = [free, paid, free, paid, BEARER]
+        statuses = [lab.site.ask("caddy", "GET", "/custom/x?n=1", headers).status for headers in asked]
+        assert statuses == [200, 200, 429, 200, 200]
+
+    def test_by_claim_cookie_and_address_together(self, lab: Stack) -> None:
+        batch = {"Authorization": f"Bearer {signed(claims(job='batch'))}"}
+        night = {"Cookie": "night=1"}
+        asked = [
+            (batch | night, HERE),
+            (batch, HERE),
+            (BEARER | night, HERE),
+            (batch | night, "127.0.0.2"),
+            (batch | night, HERE),
+        ]
+        statuses = [
+            lab.site.ask("caddy", "GET", "/custom/x?n=2", sent, source=at).status for sent, at in asked
+        ]
+        assert statuses == [200, 200, 200, 200, 403]
+
+    def test_a_status_and_a_message_of_ones_own(self, lab: Stack) -> None:
+        answers = [lab.site.ask("caddy", "GET", "/custom/x?custom=1", BEARER) for _ in range(2)]
+        assert [code(answer) for answer in answers] == [(200, None), (503, "rate_limit_exceeded")]
+        assert answers[1].json()["error"]["message"] == "Come back in a minute."
+        assert answers[1].header("retry-after")
 
 
 def lab_policy(answer: Any) -> str:
