@@ -1,11 +1,14 @@
 """`authz serve`, a real gateway rendered from its config as an operator does it, and two model servers."""
 
+import base64
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import jwt
 
 from authz.authenticate.key_format import MintedKey
 from authz.config.load import load
@@ -31,12 +34,15 @@ GATEWAYS: Mapping[str, type[Rendered]] = {
     "caddy": RenderedCaddy,
 }
 TOKEN = "gateway-token-of-the-tests"
+_SECRET = bytes(range(32))
+SIGN_KEY = base64.b64encode(_SECRET).decode()
 
 HEAD = """
 gateways:
   edge: {{kind: {kind}, token: {token}{more}}}
 authenticators:
   keys: {{type: api_key, headers: [authorization, x-api-key]}}
+  sso: {{type: jwt, algorithms: [HS256], sign_key: {sign_key}, map_users: true, subject: {{roles: realm_access.roles}}}}
 models:
   small: {{context: 8192, max_output: 512}}
   large: {{context: 8192, max_output: 512}}
@@ -44,6 +50,11 @@ backends:
   one: {{url: "http://127.0.0.1:{one}", models: [small], bearer: {{file: one.key}}}}
   two: {{url: "http://127.0.0.1:{two}", models: any, bearer: {{file: two.key}}, header: x-model-key}}
 """
+
+
+def signed(**claims: Any) -> str:
+    """A token of the identity provider `sso`."""
+    return jwt.encode({"sub": "carol", "exp": 4_000_000_000, **claims}, _SECRET, algorithm="HS256")
 
 
 @dataclass
@@ -64,11 +75,12 @@ class Scene:
         model: str | None = "small",
         headers: Mapping[str, str] | None = None,
         key: MintedKey | None = None,
+        token: str | None = None,
         method: str = "POST",
         **more: Any,
     ) -> RawResponse:
         carried: list[tuple[str | bytes, str | bytes]] = [
-            ("Authorization", f"Bearer {(key or self.key).key}"),
+            ("Authorization", f"Bearer {token or (key or self.key).key}"),
             *(headers or {}).items(),
         ]
         body = b""
@@ -107,7 +119,10 @@ def scene(kind: str, directory: Path, certificates: Certificates, rest: str) -> 
             path = directory / "authz" / f"{name}.key"
             path.write_text(f" key-of-{name}\n")
             path.chmod(0o600)
-        config = HEAD.format(kind=kind, token=TOKEN, more=more, one=one.port, two=two.port) + rest
+        config = (
+            HEAD.format(kind=kind, token=TOKEN, more=more, one=one.port, two=two.port, sign_key=SIGN_KEY)
+            + rest
+        )
         service = stack.enter_context(AuthzService(directory / "authz", config))
         rendered = settings_for(load(service.config).config.model_copy(), None)
         around = Around(
