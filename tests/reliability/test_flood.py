@@ -159,21 +159,23 @@ def test_74_callers_with_keys_do_not_wait_and_users_are_served(tmp_path: Path, j
             kid="known",
         )
         assert client.ask(known) == 200
-        added = []
+        quiet, flooded = [], []
         for number in range(ROUNDS):
-            before = p99(client, f"Bearer {key}")
+            quiet.append(p99(client, f"Bearer {key}"))
             with flood(service.http) as counted:
                 waited = served(client, f"staff{number}")
                 assert client.ask(known) == 200, "57: known keys keep working"
-                added.append(p99(client, f"Bearer {key}") - before)
+                flooded.append(p99(client, f"Bearer {key}"))
             assert counted.pop("failed") == 0
             assert set(counted) <= {"password 401", "password 503", "token 401"}, counted
             assert counted["token 401"] > 50
             assert counted["password 503"] > 50, "it is more than can be computed"
-            print(f"{counted} user waited {waited:.2f} s, p99 +{added[-1]:.1f} ms")
-            if added[-1] <= 10:
+            print(
+                f"{counted} user waited {waited:.2f} s, p99 {quiet[-1]:.1f} ms, flooded {flooded[-1]:.1f} ms"
+            )
+            if min(flooded) <= min(quiet) + 10:
                 break
-        assert min(added) <= 10, added
+        assert min(flooded) <= min(quiet) + 10, (quiet, flooded)
         client.close()
 
 
