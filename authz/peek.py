@@ -49,11 +49,13 @@ GOVERNED = frozenset(
     }
     | {"prompt", "input", "messages", "previous_response_id", "usage"}
 )
-CHOICES = ("n", "best_of", "n_cmpl")  # the last is llama.cpp's own, and goes before its `n`
+CHOICES = frozenset({"n", "best_of", "n_cmpl"})  # the last is llama.cpp's own, and goes before its `n`
 OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
-_TOOLS = ("tools", "functions")
+_TOOLS = frozenset({"tools", "functions"})
 # A stored conversation or prompt, other media than messages carry, a template that may say anything.
-_POINTERS = ("conversation", "images", "image_data", "prompt_embeds", "multi_modal_data", "chat_template")
+_POINTERS = frozenset(
+    {"conversation", "images", "image_data", "prompt_embeds", "multi_modal_data", "chat_template"}
+)
 _EDITABLE = frozenset({"stream_options", *OUTPUT_LIMITS})
 
 Place = tuple[int, bytes]
@@ -201,14 +203,16 @@ def _governed(body: bytes) -> Peek:
         model=_model(raws),
         stream=_flag(raws, "stream"),
         max_output=most,
-        choices=max([_whole(raws, name, 1, MOST_CHOICES) or 1 for name in CHOICES]),
+        choices=1
+        if CHOICES.isdisjoint(raws)
+        else max(_whole(raws, each, 1, MOST_CHOICES) or 1 for each in CHOICES),
         prompts=max(_count(raws, "prompt"), _count(raws, "input") if "messages" not in raws else 1),
         size=len(body),
         text=len(body) - aside,
-        tools=any(len(raws.get(name, b"")) > len("null") for name in _TOOLS),
+        tools=not _TOOLS.isdisjoint(raws) and any(len(raws.get(name, b"")) > len("null") for name in _TOOLS),
         printed=_printed(raws),
         points=raws.get("prompt", b"")[:1] == b"{"
-        or any(raws.get(name, b"null") != b"null" for name in _POINTERS),
+        or not (_POINTERS.isdisjoint(raws) or all(raws.get(name, b"null") == b"null" for name in _POINTERS)),
         opening=body.index(b"{") + 1,
         places=places,
     )
@@ -272,7 +276,9 @@ def _count(raws: dict[str, bytes], name: str) -> int:
 
 def _printed(raws: dict[str, bytes]) -> int:
     """Tools are printed on lines of their own, the arguments of their calls with spaces."""
-    tokens = sum(more_tokens(raws[name]) for name in _TOOLS if name in raws)
+    tokens = 0
+    if not _TOOLS.isdisjoint(raws):
+        tokens = sum(more_tokens(raws[name]) for name in _TOOLS if name in raws)
     said = raws.get("messages") or raws.get("input") or b""
     if b'"tool_' in said or b'"function_call' in said:
         tokens += said.count(b",") + said.count(b":")

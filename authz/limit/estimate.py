@@ -129,7 +129,9 @@ def bound_of(
             answer, sure = UNSTATED_OUTPUT, False
         # llama.cpp obeys `n_predict` before all, and whatever field there is where its own is not: what some
         # server may obey can raise the bound, not lower it.
-        answer = max([answer, *(_tokens(place) for name, place in places.items() if name in OUTPUT_LIMITS)])
+        for limit in OUTPUT_LIMITS if places else ():
+            if limit in places:
+                answer = max(answer, _tokens(places[limit]))
     return Bound(
         input=read,
         answer=answer,

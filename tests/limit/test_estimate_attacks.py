@@ -97,6 +97,8 @@ def test_tools_are_held_as_they_are_printed() -> None:
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"enum": list(range(200))}}}]
     printed = json.dumps(tools, indent=4).replace("    ", "\t")  # a step of it is a token at most
     assert of(CHAT, {"tools": tools}, LARGE).input >= len(printed) + TOOLS_OVERHEAD
+    for none in ([], None):
+        assert of(CHAT, {"tools": none}, LARGE).input < TOOLS_OVERHEAD
     deep = '{"model":"m","tools":' + "[" * 900 + "]" * 900 + "}"
     assert bound(CHAT, deep, LARGE).input >= 900 * 899
     assert bound(CHAT, deep).input <= len(deep) + 8192 + 64 + TOOLS_OVERHEAD
