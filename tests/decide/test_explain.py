@@ -61,3 +61,32 @@ def test_nothing_is_spent() -> None:
         assert isinstance(lab.decide(lab.request(key=key)), Allow)
     assert isinstance(asyncio.run(explain(lab.loaded, lab.store, asked, lab.clock)).decision, Deny)
     assert key.key not in repr(asked)
+
+
+RULES = """
+  - name: wishes
+    match: {methods: [POST], paths: [/wishes]}
+    authenticate: {any_of: [keys]}
+    authorize: [{models: any}, {when: "request.headers['x-tier'] == 'gold' || subject.team == 'nlp'"}]
+    preferences: {header: x-wishes, timeout: 1m, max_retries: 2, max_concurrent_requests: 4}
+limits:"""
+
+
+@pytest.mark.parametrize(
+    ("headers", "team", "words"),
+    [
+        ({}, "other", "The condition `request.headers['x-tier'] == 'gold' || subject.team == 'nlp'` cannot be evaluated"),
+        ({"x-tier": "lead"}, "other", "subject.team == 'nlp'` is false."),
+        ({"x-wishes": '{"timeout_s": 90}'}, "nlp", "as it wishes, it is given up after 60000 ms"),
+        ({"x-wishes": '{"max_retries": 9, "max_concurrent_requests": 2}'}, "nlp", "tried again at most 2 times, runs beside at most 1 others of the key"),
+        ({"x-wishes": '{"hedge_delay": 1}'}, "nlp", "x-wishes holds a field that is not offered here. There are max_concurrent_requests, max_retries, timeout_s."),
+    ],
+)  # fmt: skip
+def test_conditions_and_wishes_in_words(headers: dict[str, str], team: str, words: str) -> None:
+    lab = Lab(CONFIG.replace("\nlimits:", RULES))
+    key = lab.key(team=team)
+    asked = Question(path="/wishes", key=key.key, headers=headers)
+    told = asyncio.run(explain(lab.loaded, lab.store, asked, lab.clock))
+    stage = next(each for each in told.stages if each.name == "authorize")
+    assert words in stage.text
+    assert stage.passed is isinstance(told.decision, Allow)
