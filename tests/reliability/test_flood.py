@@ -219,7 +219,7 @@ async def test_74_nor_does_a_decision_for_a_key_cost_more() -> None:
         return statistics.quantiles(cpu, n=10)[0]  # what else the machine does only adds
 
     ratios = []
-    for _ in range(ROUNDS):
+    for _ in range(3 * ROUNDS):
         quiet = await block(flooded=False)
         ratios.append(await block(flooded=True) / quiet)
         print(f"{quiet:.1f} us, x{ratios[-1]:.3f} under the flood")
