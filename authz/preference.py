@@ -108,12 +108,14 @@ def read(offer: Offer, request: Request) -> Wishes | Refusal:
 
 
 def gateway_headers(wishes: Wishes, kind: GatewayKind) -> list[Header]:
-    """What tells the gateway; it takes them off again. Envoy alone takes such.
+    """What tells the gateway; it takes them off again. Envoy can do all of it, Traefik end a request.
 
     https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#http-headers-consumed
     A second try goes to the same cluster, so never to a server with another credential. Hedging is a try
     of its own that begins when the first has not answered in time.
     """
+    if kind is GatewayKind.TRAEFIK and wishes.timeout_ms is not None:
+        return [("x-authz-timeout-ms", str(wishes.timeout_ms))]
     if kind is not GatewayKind.ENVOY:
         return []
     headers: list[Header] = []

@@ -181,11 +181,12 @@ def _admissions(config: Config) -> Iterator[Finding]:
 
 
 def _wishes(config: Config) -> Iterator[Finding]:
-    others = [name for name, gateway in config.gateways.items() if gateway.kind is not GatewayKind.ENVOY]
+    only_envoy = [name for name, gateway in config.gateways.items() if gateway.kind is not GatewayKind.ENVOY]
+    neither = [name for name in only_envoy if config.gateways[name].kind is not GatewayKind.TRAEFIK]
     for index, route in enumerate(config.routes):
-        for key in ("timeout", "max_retries", "hedge_delay"):
+        for key, others in (("timeout", neither), ("max_retries", only_envoy), ("hedge_delay", only_envoy)):
             if others and getattr(route.preferences, key, None) is not None:
-                message = f"behind the gateway `{others[0]}` this has no effect: only Envoy can do it"
+                message = f"behind the gateway `{others[0]}` this has no effect: it cannot do that"
                 yield Finding(("routes", index, "preferences", key), message, on="key")
 
 

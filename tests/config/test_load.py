@@ -363,6 +363,6 @@ routes:
         str(warning) for warning in loads(text, file="f", environ={"T": "t" * 20, "U": "u" * 20}).warnings
     ]
     assert found == [
-        "f:11:37: behind the gateway `b` this has no effect: only Envoy can do it",
-        "f:11:50: behind the gateway `b` this has no effect: only Envoy can do it",
+        "f:11:37: behind the gateway `b` this has no effect: it cannot do that",
+        "f:11:50: behind the gateway `b` this has no effect: it cannot do that",
     ]

@@ -234,7 +234,10 @@ def test_so_many_at_once(lab: Lab) -> None:
 def test_no_other_gateway_is_told_in_envoys_words(lab: Lab, kind: GatewayKind) -> None:
     gateway = Gateway(name="edge", kind=kind, proven=True)
     headers = {"x-wishes": '{"timeout_s": 1, "max_retries": 2, "hedge_delay": 1}'}
-    assert envoy(lab.decide(lab.request(key=lab.key(), headers=headers, gateway=gateway))) == {}
+    decision = lab.decide(lab.request(key=lab.key(), headers=headers, gateway=gateway))
+    assert envoy(decision) == {}
+    told = dict(decision.upstream).get("x-authz-timeout-ms")
+    assert told == ("1000" if kind is GatewayKind.TRAEFIK else None)
 
 
 def test_nobody_is_told_what_is_offered_before_saying_who_they_are(lab: Lab) -> None:

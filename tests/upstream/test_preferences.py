@@ -158,3 +158,18 @@ def test_at_most_so_many_at_once(lab: Scene) -> None:
     assert (refused.status, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert "max_concurrent_requests" in refused.json()["error"]["message"]
     assert another.status == 200
+
+
+def test_a_timeout_where_the_gateway_can_keep_it(lab: Scene) -> None:
+    can = lab.gateway.name in ("rendered-envoy", "rendered-traefik")
+    lab.one.will(Reply(delay=3))
+    begun = time.monotonic()
+    answer = lab.ask(headers=wishes(timeout_s=0.5))
+    took = time.monotonic() - begun
+    if can:
+        assert (answer.status, answer.json()["error"]["code"]) == (504, "upstream_timeout")
+        assert 0.45 <= took < 3
+    else:
+        assert (answer.status, took >= 3) == (200, True)
+    lab.one.will()
+    assert lab.ask(headers=wishes(timeout_s=1.4)).status == 200

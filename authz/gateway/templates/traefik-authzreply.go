@@ -17,6 +17,7 @@ import (
 	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -32,11 +33,13 @@ const (
 	allowedKey     = "allowed"
 	reachedKey     = "reached"
 	leftKey        = "left"
+	deadlineKey    = "deadline"
 
 	pathHeader        = "X-Authz-Path"
 	backendHeader     = "X-Authz-Backend"
 	reservationHeader = "X-Authz-Reservation"
 	editHeader        = "X-Authz-Edit"
+	timeoutHeader     = "X-Authz-Timeout-Ms"
 	clientPrefix      = "X-Authz-Client-"
 
 	clientLeft = 499 // as Traefik's own proxy has it
@@ -178,6 +181,18 @@ func (r *reply) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		for name, values := range answer { // authzguard does not see the response to an upgrade
 			rw.Header()[name] = values
 		}
+	}
+	if wished := req.Header.Get(timeoutHeader); wished != "" && req.Header.Get("Upgrade") == "" {
+		milliseconds, err := strconv.ParseInt(wished, 10, 32)
+		if err != nil || milliseconds < 1 {
+			refuse(rw, req)
+			return
+		}
+		deadline := time.Now().Add(time.Duration(milliseconds) * time.Millisecond)
+		shared.Store(deadlineKey, deadline) // authzguard tells an answer that is late from one that is none
+		ctx, cancel := context.WithDeadline(out.Context(), deadline)
+		defer cancel()
+		out = out.WithContext(ctx)
 	}
 	r.choose(req.Header.Get(backendHeader)).ServeHTTP(rw, out)
 }

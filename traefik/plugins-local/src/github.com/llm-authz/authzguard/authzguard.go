@@ -29,6 +29,7 @@ const (
 	allowedKey     = "allowed"     // true: the request goes on to the model server
 	reachedKey     = "reached"     // true: there was a connection to the model server
 	leftKey        = "left"        // true: the client is gone
+	deadlineKey    = "deadline"    // time.Time: when the request is to be over, if authz said so
 
 	tokenHeader = "X-Authz-Gateway-Token"
 	canHeader   = "X-Authz-Gateway-Can"
@@ -41,6 +42,7 @@ const (
 	handshake   = `{"error":{"message":"A WebSocket handshake has no body. Send it without Content-Length and Transfer-Encoding.","type":"invalid_request_error","code":"invalid_request","param":null}}`
 	tooLarge    = `{"error":{"message":"The body is too large.","type":"invalid_request_error","code":"request_too_large","param":null}}`
 	noModel     = `{"error":{"message":"The model server is unavailable. Try again shortly.","type":"server_error","code":"upstream_unavailable","param":null}}`
+	timedOut    = `{"error":{"message":"The model server did not answer within the time that the request allows.","type":"server_error","code":"upstream_timeout","param":null}}`
 	refused     = `{"error":{"message":"The model server refused the gateway: its own credential there is wrong. Tell the operator.","type":"server_error","code":"upstream_auth_failed","param":null}}`
 	unavailable = `{"error":{"message":"The authorization service is unavailable. Try again shortly.","type":"server_error","code":"authz_unavailable","param":null}}`
 )

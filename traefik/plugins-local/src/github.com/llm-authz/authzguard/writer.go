@@ -60,6 +60,10 @@ func (w *writer) WriteHeader(status int) {
 			w.replace(http.StatusBadGateway, refused)
 			return
 		}
+		if status >= clientLeft && header.Get("Content-Type") != "application/json" && w.isLate() {
+			w.replace(http.StatusGatewayTimeout, timedOut) // Traefik's own page
+			return
+		}
 		if (status == http.StatusBadGateway || status == http.StatusGatewayTimeout) && header.Get("Content-Type") == "" {
 			w.replace(http.StatusBadGateway, noModel) // Traefik's own page
 			return
@@ -73,6 +77,13 @@ func (w *writer) WriteHeader(status int) {
 	if w.stream && w.control.Flush() != nil { // the first part may be long in coming
 		w.failed = true
 	}
+}
+
+// isLate: the request's own time is over.
+func (w *writer) isLate() bool {
+	value, _ := w.shared.Load(deadlineKey)
+	deadline, set := value.(time.Time)
+	return set && !time.Now().Before(deadline)
 }
 
 func (w *writer) Write(part []byte) (int, error) {
