@@ -20,9 +20,10 @@ from pydantic.config import JsonDict
 
 from authz.config.amounts import TimeZone
 from authz.config.base import WEEKDAYS, Section, Wrong, context, describe, nearest, shorten, spell
-from authz.config.http import ExactPath, Header, Method
-from authz.config.network import Network
-from authz.config.words import Claim, ModelRef, Some, Word, text_of
+from authz.config.http import Header
+from authz.config.limit_refusal import LimitRefusal
+from authz.config.limit_when import When
+from authz.config.words import Word, text_of
 from authz.quota import Algorithm, BadQuota, Quota, Unit, Window, parse_amount, parse_quota, parse_window
 
 DIMENSIONS = ("key", "user", "team", "model", "route", "ip", "ip_prefix", "method", "path")
@@ -151,89 +152,6 @@ class Override(Section):
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
         if not data.keys() - {"quota"}:
             yield Wrong("an override names whom it is for, such as {team: vision, quota: 200M}")
-
-
-class When(Section):
-    """When a limit applies: every part that is given must hold."""
-
-    models: Some[ModelRef] | None = None
-    """Any of these models."""
-
-    methods: Some[Method] | None = None
-    """Any of these methods."""
-
-    paths: Some[ExactPath] | None = None
-    """Any of these paths, whole."""
-
-    roles: Some[Word] | None = None
-    """The caller has any of these roles."""
-
-    teams: Some[Word] | None = None
-    """The caller is in one of these teams."""
-
-    users: Some[Word] | None = None
-    """The caller is one of these users."""
-
-    headers: Mapping[Header, Word] = {}
-    """Headers with exactly this value; `*` for any value."""
-
-    query: Mapping[Word, Word] = {}
-    """Query parameters with exactly this value; `*` for any value."""
-
-    cookies: Mapping[Word, Word] = {}
-    """Cookies with exactly this value; `*` for any value."""
-
-    ips: Some[Network] | None = None
-    """The client's address is in one of these networks."""
-
-    claims: Mapping[Claim, Word] = {}
-    """Claims of the token with this value, or a list that holds it; `*` for any value."""
-
-    @classmethod
-    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
-        if not data:
-            yield Wrong("`when` names no condition; leave it out if the limit always applies", on_key=True)
-
-
-STATUSES = (402, 403, 429, 503)
-"""With which a limit may refuse: gateways know these as answers of authz."""
-
-LONGEST_MESSAGE = 300  # characters
-
-
-def _status(value: Any) -> int:
-    if value not in STATUSES or isinstance(value, bool):
-        raise Wrong(f"one of {spell([str(status) for status in STATUSES])} is wanted")
-    return int(value)
-
-
-def _message(value: Any) -> str:
-    message = text_of(value, "a sentence")
-    if not message.strip() or not message.isprintable() or len(message) > LONGEST_MESSAGE:
-        raise Wrong(f"this is 1 to {LONGEST_MESSAGE} characters on one line")
-    return message.strip()
-
-
-class LimitRefusal(Section):
-    """How a limit refuses, where not as usual."""
-
-    status: Annotated[int, PlainValidator(_status), WithJsonSchema({"enum": list(STATUSES)})] | None = None
-    """The HTTP status in the place of 429."""
-
-    message: (
-        Annotated[
-            str,
-            PlainValidator(_message),
-            WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_MESSAGE}),
-        ]
-        | None
-    ) = None
-    """What the client is told in the place of the figures."""
-
-    @classmethod
-    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Wrong]:
-        if not data:
-            yield Wrong("`refusal` without `status` or `message` says nothing; leave it out", on_key=True)
 
 
 def _unit_may_be_said_in_the_quota(schema: JsonDict) -> None:
