@@ -42,6 +42,7 @@ for _name, _group, _help in (
     ("import", _PEOPLE, "Take over keys, users and teams from LiteLLM or LLMGateway."),
     ("limits", _PEOPLE, "Limits: what is left, overrides and grants."),
     ("check", _SEEING, "Explain what would be decided for a request. Charges nothing."),
+    ("gateways", _SEEING, "Probe a gateway from outside: what it lets through, refuses, streams, settles."),
     ("decisions", _SEEING, "Refused requests and why."),
     ("usage", _SEEING, "Who used how much: requests, tokens, cost."),
     ("ledger", _SEEING, "Tell the ledger again what it lacks, from Envoy's journal."),
