@@ -4,10 +4,8 @@ With an embedded store nothing here suspends, so a transport may step the
 coroutine once and have its answer. Otherwise it awaits bare futures only.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 from msgspec import Struct
 
 from authz import canonical, edit, preference, route, upstream
@@ -24,6 +22,7 @@ from authz.limit.estimate import Bound, bound_of
 from authz.limit.headers import rate_headers
 from authz.limit.learned import Learned
 from authz.limit.plan import Planned, plan, states
+from authz.limit.reservation import facts_of, remembered_ms, reservation_id
 from authz.limit.spending import Spending
 from authz.limit.verdict import verdict
 from authz.listing import is_listing
@@ -32,7 +31,7 @@ from authz.preference import NO_WISHES, Wishes
 from authz.quota import TOKEN_UNITS, Unit
 from authz.reason import Reason
 from authz.refusal import Refusal
-from authz.request import SHORTEST_LEASE_MS, BodyState, Request
+from authz.request import BodyState, Request
 from authz.route import Route
 from authz.rules import Rules
 from authz.store.protocols import (
@@ -40,14 +39,10 @@ from authz.store.protocols import (
     Counters,
     Directory,
     Exhausted,
-    Hold,
-    Kind,
     Reserved,
     StoreUnavailable,
 )
-from authz.store.records import Facts
 from authz.subject import Subject
-from authz.usage import Usage
 
 
 class Known(Struct):
@@ -202,7 +197,7 @@ class Decider:
             )
         holds = [each.hold for each in planned]
         # The list of models is no request for a model: nothing of it is in the ledger.
-        reservation = _reservation_id(request, target, known.route) if planned or not listing else None
+        reservation = reservation_id(request, target, known.route.remove) if planned or not listing else None
         try:
             if not charge:
                 outcome = await self._counters.peek(holds)
@@ -213,8 +208,8 @@ class Decider:
                     reservation,
                     request.gateway.name,
                     holds,
-                    _remembered_ms(request, holds, listing=listing),
-                    b"" if listing else _facts(spending, known.client_request_id),
+                    remembered_ms(request, holds, listing=listing),
+                    b"" if listing else facts_of(spending, known.client_request_id),
                 )
         except StoreUnavailable:
             self._store_failed("reserve")
@@ -330,57 +325,6 @@ class Decider:
 
 
 MAX_TOKENS = "x-authz-max-tokens"  # to the client: what its answer was limited to
-RETRY_MS = 5_000  # a gateway's own retry of a check comes within this
-LEASE_MARGIN_MS = 30_000  # a lease outlasts the stream that it is for
-
-
-def _remembered_ms(request: Request, holds: Sequence[Hold], *, listing: bool) -> int:
-    """How long a reservation lives of which nobody tells anything.
-
-    As long as the gateway says that it needs to tell that a response still runs,
-    else until it ends the stream at the latest. One that has not proven itself
-    can settle nothing: then only a slot must last as long as its stream may. The
-    list of models is our own answer: over at once, and its end is told by nobody.
-    """
-    gateway = request.gateway
-    longest = gateway.stream_timeout_ms + LEASE_MARGIN_MS
-    if gateway.proven and not listing:
-        lease = request.lease_ms
-        return longest if lease is None else min(max(lease, SHORTEST_LEASE_MS), longest)
-    leased = any(hold.kind is Kind.CONCURRENCY for hold in holds)
-    if listing:
-        return RETRY_MS if leased or gateway.request_id_is_ours else 0
-    return longest if leased else RETRY_MS
-
-
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def _facts(spending: Spending, client_request_id: str) -> bytes:
-    """What the ledger will want to know of the request, encoded."""
-    request, subject, seen, bound = spending.request, spending.subject, spending.peek, spending.bound
-    return _encode(
-        Facts(
-            request_id=request.request_id,
-            user=subject.user,
-            team=subject.team or "",
-            key=subject.key or "",
-            model=spending.model or "",
-            route=spending.route,
-            path=spending.target.path,
-            hold=Usage(bound.input, bound.output),
-            hold_cost=bound.cost,
-            price=bound.price,
-            stream=seen.stream,
-            asked_output=bound.answer,
-            answers=bound.answers,
-            prompts=bound.inputs,
-            request_bytes=len(request.body),
-            gateway_request_id=request.request_id if request.gateway.request_id_is_ours else "",
-            lease_ms=request.lease_ms or 0,
-            client_request_id=client_request_id,
-        )
-    )
 
 
 def _limit_of(target: Target) -> str:
@@ -463,20 +407,3 @@ def _nowhere(taken: Route, wishes: Wishes, model: str | None, rules: Rules) -> R
     if offer is None or not offer.targets or upstream.choose(rules.backends, model) is not None:
         return None
     return Refusal(Reason.TARGET_NOT_ALLOWED, "Nothing here serves the request by itself. Name a target.")
-
-
-def _reservation_id(request: Request, target: Target, taken: Route) -> str:
-    """The request's id, or for a gateway that overwrites it one that its own retry repeats (invariant 8).
-
-    Credential and content are part of it, so an id that a client managed to fix never joins two requests.
-    """
-    if not request.gateway.request_id_is_ours:
-        return request.request_id
-    content = hashlib.blake2b(digest_size=16)
-    for part in (request.gateway.name, request.request_id, target.method, request.target):
-        content.update(part.encode() + b"\0")
-    for name in taken.remove:  # every header that may hold a credential
-        content.update(request.headers.get(name, "").encode("latin-1") + b"\0")
-    content.update(request.headers.get("cookie", "").encode("latin-1") + b"\0")
-    content.update(request.body)
-    return f"rsv_{content.hexdigest()}"
