@@ -1,5 +1,6 @@
 """`authz gateways`: what a gateway does, seen from outside."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,9 +43,9 @@ def probe_gateway(
 ) -> int:
     """Probe a gateway that you run: spoofed headers, paths, refusals, limits, streaming, settlement.
 
-    It asks some 35 requests, among them about ten chats of at most 8 tokens each. Whom authz took a caller
-    for, and what it settled, is seen in the store: run it where the service runs, or those rows say that they
-    were not seen. For the 429 a key that may ask once a minute is made in the store, and revoked afterwards.
+    It asks some 30 requests, at most ten of them chats of at most 8 tokens. Whom authz took a caller for, and
+    what it settled, is seen in the store: run it where the service runs, or those rows say that they were
+    not seen. For the 429 a key that may ask once a minute is made in the store, and revoked afterwards.
     The exit code is 1 where something is wrong.
 
     Parameters
@@ -151,6 +152,12 @@ def _show(findings: Sequence[Finding], scene: Scene, *, as_json: bool) -> None:
             | {"asked": cost, "findings": rows}
         )
         return
-    output.show_rows(rows, COLUMNS, as_json=False, none="", spare=("expected",))
+    if sys.stdout.isatty():
+        output.show_rows(rows, COLUMNS[:-1], as_json=False, none="")
+        for each in findings:
+            if each.advice:
+                output.say(f"{each.probe}: {each.advice}.")
+    else:
+        output.show_rows(rows, COLUMNS, as_json=False, none="")
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
     output.note(f"{told}; {scene.requests} requests, {scene.chats} chats of at most {FEW} tokens")

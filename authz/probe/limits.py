@@ -58,4 +58,4 @@ def _once_known(scene: Scene, key: str) -> Answer:
         answer = scene.chat(key=key)
         if answer.status != 401 or time.monotonic() > deadline:
             return answer
-        time.sleep(0.2)
+        time.sleep(0.3)

@@ -58,8 +58,7 @@ class Scene:
         return ask(self.target, method, path, [*credential, *self._headers, *headers], body)
 
     def chat(self, headers: Headers = (), *, key: str | None = None, stream: bool = False) -> Answer:
-        """A chat of a few tokens."""
-        self.chats += 1
+        """A chat of a few tokens. Only one that is let through costs something."""
         asked: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": "user", "content": "Count from one to eight."}],
@@ -69,7 +68,9 @@ class Scene:
             asked["stream"] = True
         body = json.dumps(asked).encode()
         typed = [("Content-Type", "application/json"), *headers]
-        return self.ask("POST", CHAT, typed, body, key=self.key if key is None else key)
+        answer = self.ask("POST", CHAT, typed, body, key=self.key if key is None else key)
+        self.chats += answer.status < 400
+        return answer
 
 
 def told(answer: Answer) -> str:

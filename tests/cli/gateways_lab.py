@@ -89,7 +89,9 @@ class ProbedLab:
     def probe(self, kind: str, url: str, *more: str, echo: bool = True, key: str | None = None) -> Report:
         """`authz gateways test`, in this process. The model takes its time between two events of a stream."""
         arguments = ["gateways", "test", f"our-{kind}", "--url", url, "--key", "-", "--json"]
-        arguments += ["--config", str(self.service.config), "--header", "x-demo-interval-ms=40"]
+        arguments += ["--header", "x-demo-interval-ms=40"]
+        if "--config" not in more:
+            arguments += ["--config", str(self.service.config)]
         arguments += ["--echo", "/echo/headers"] if echo else []
         return command([*arguments, *more], stdin=key or self.key)
 

@@ -42,7 +42,7 @@ def test_its_key_is_revoked_and_its_cost_is_told(lab: ProbedLab) -> None:
     assert made
     assert all(key.revoked_at is not None for key in made)
     assert told["asked"]["requests"] < 40
-    assert told["asked"]["chats"] <= 12
+    assert told["asked"]["chats"] <= 10
     assert lab.key not in json.dumps(told)
 
 
@@ -91,3 +91,13 @@ def test_one_that_answers_everything_alike(authz: Authz, config: Path) -> None:
     assert verdicts["no key"] == verdicts["a wrong key"] == verdicts["the key: GET /v1/models"] == "wrong"
     assert verdicts["everything else"] == "not seen"
     assert "4 wrong, 1 not seen" in ran.err
+
+
+def test_on_a_terminal_the_advice_stands_below(authz: Authz, config: Path) -> None:
+    config.write_text(EDGE + CONFIG)
+    with ScriptedServer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as server:
+        url = f"http://127.0.0.1:{server.port}"
+        line = ("gateways", "test", "edge", "--url", url, "--key", "-")
+        ran = authz(*line, stdin="sk-az-whatever", terminal=True)
+    assert "advice" not in ran.out
+    assert "\nno key: the gateway does not ask authz here" in ran.out

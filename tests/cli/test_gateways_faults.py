@@ -1,6 +1,7 @@
 """`authz gateways test` finds each fault of a gateway, and finds it where it is."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,19 @@ def test_one_that_does_not_prove_itself(lab: ProbedLab) -> None:
 def test_without_an_echo_it_says_what_it_could_not_see(lab: ProbedLab) -> None:
     report = probed(lab, Faults(passes_identity=True), echo=False)
     assert RECEIVES in report.those("not seen")
+    assert report.code == 0
+
+
+def test_without_the_store_it_says_what_it_could_not_see(lab: ProbedLab, tmp_path: Path) -> None:
+    """As on another machine: the config is there, what authz noted is not."""
+    config = lab.service.config.read_text().replace(lab.service.store, "memory://")
+    (tmp_path / "authz.yaml").write_text(config)
+    with CarelessGateway(lab.around("traefik"), Faults(does_not_settle=True)) as gateway:
+        report = lab.probe("traefik", gateway.url, "--config", str(tmp_path / "authz.yaml"))
+    assert report.those("wrong") == {}
+    unseen = report.those("not seen")
+    assert {"the gateway's proof", "its settlement", SECOND, "X-Forwarded-For of the client"} <= {*unseen}
+    assert report.verdict("the path //v1/models") == "ok"
     assert report.code == 0
 
 
