@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from tests.gateways.forward_auth_contract import with_model
-from tests.gateways.streaming_lag import added_ms
 from tests.support.caddy import Caddy
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, Swap
 from tests.support.log_listener import LogListener, sealed
 from tests.support.ports import free_port
+from tests.support.streaming_lag import added_ms
 from tests.support.stub_authz import IDENTITY, Allowing, StubAuthz
 
 MOST_ADDED_MS = 2.0  # at the 99th percentile

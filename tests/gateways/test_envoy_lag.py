@@ -7,10 +7,10 @@ import pytest
 
 from tests.gateways.envoy_lab import wait
 from tests.gateways.forward_auth_contract import with_model
-from tests.gateways.streaming_lag import added_ms
 from tests.support.certificates import Certificates
 from tests.support.envoy import Envoy, command
 from tests.support.gateway import Around, RealGateway
+from tests.support.streaming_lag import added_ms
 from tests.support.stub_authz import StubAuthz
 
 GATEWAY = Envoy

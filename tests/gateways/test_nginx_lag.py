@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.gateways.forward_auth_contract import with_model
-from tests.gateways.streaming_lag import added_ms
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, Swap
 from tests.support.nginx import Nginx
+from tests.support.streaming_lag import added_ms
 from tests.support.stub_authz import StubAuthz
 
 GATEWAY = Nginx

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateways.streaming_lag import added_ms
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, Swap
 from tests.support.ports import free_port
+from tests.support.streaming_lag import added_ms
 from tests.support.stub_authz import StubAuthz
 from tests.support.traefik import Traefik
 
