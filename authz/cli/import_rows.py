@@ -65,16 +65,16 @@ def _bytes(path: Path) -> bytes:
 def _json(name: str, text: str) -> Iterator[Table]:
     """One document, or one after the other as `mongoexport` and `psql` write them."""
     decoder = json.JSONDecoder()
-    at, number = _skip(text, 0), 0
+    at, number, line, counted = _skip(text, 0), 0, 1, 0
     while at < len(text):
         number += 1
-        line = text.count("\n", 0, at) + 1
+        line, counted = line + text.count("\n", counted, at), at
         try:
             value, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
             raise Wrong(f"{name}, line {error.lineno}, column {error.colno}: this is not JSON") from None
-        except RecursionError:
-            raise Wrong(f"{name}, line {line}: this is nested too deep") from None
+        except (RecursionError, ValueError):  # the latter: a number of thousands of digits
+            raise Wrong(f"{name}, line {line}: this is nested too deep, or a number too long") from None
         at = _skip(text, end)
         alone = number == 1 and at == len(text)
         yield Table(name if alone else f"{name}, line {line}", value)

@@ -140,6 +140,8 @@ def test_other_forms_of_the_same(authz: Authz, tmp_path: Path, text: str) -> Non
     [
         ("", "apikeys is empty"),
         ('{"key": \n"x"', "line 2, column 4: this is not JSON"),
+        ("[" * 100_000, "line 1: this is nested too deep"),
+        ('{"key": ' + "9" * 5000 + "}", "line 1: this is nested too deep, or a number too long"),
         ("[1]", "apikeys, [0]: this is nothing of LLMGateway"),
         (json.dumps(entry("short")), "apikeys, `key`: a key is 8 to 512"),
         (json.dumps(entry("has a space in it")), "`key`: a key is 8 to 512"),
