@@ -17,6 +17,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from authz.cli.errors import CommandError
+from authz.quota import MAX_AMOUNT
 
 MOST_BYTES: Final = 256 << 20
 
@@ -151,6 +152,8 @@ class Fields:
             raise self.wrong(name, "this is not a number") from None
         if not number.is_finite() or number < 0:
             raise self.wrong(name, "this is not a number from 0 on")
+        if number > MAX_AMOUNT:
+            raise self.wrong(name, f"this is more than {MAX_AMOUNT}")
         return number
 
     def whole(self, name: str) -> int | None:
@@ -197,7 +200,7 @@ class Fields:
     def _parsed(self, name: str, text: str) -> Any:
         try:
             return json.loads(text)
-        except ValueError:
+        except (RecursionError, ValueError):
             raise self.wrong(name, "this is not JSON") from None
 
 

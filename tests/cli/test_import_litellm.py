@@ -342,6 +342,8 @@ def test_tables_as_postgres_copies_them(authz: Authz, tmp_path: Path) -> None:
         (one_key(expires="soon"), "keys[0], `expires`: this is not a date"),
         (one_key(rpm_limit=-1), "keys[0], `rpm_limit`: this is not a number from 0 on"),
         (one_key(rpm_limit=1.5), "keys[0], `rpm_limit`: this is not a whole number"),
+        (one_key(rpm_limit="1e999999999"), "keys[0], `rpm_limit`: this is more than 9007199254740991"),
+        (one_key(metadata="[" * 100_000), "keys[0], `metadata`: this is not JSON"),
         (one_key(max_budget="NaN"), "keys[0], `max_budget`: this is not a number from 0 on"),
         (one_key(max_budget=True), "keys[0], `max_budget`: this is not a number"),
         (one_key(models="llama3"), "keys[0], `models`: this is not JSON"),
