@@ -1,12 +1,15 @@
 """The surroundings of a gateway under test: a stub of authz, the demo model, certificates."""
 
+import ssl
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.gateways.reported_traffic import Traffic
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.gateway import Around, RealGateway
 from tests.support.model import DemoModel
+from tests.support.pieces_server import Pieces, PiecesServer
 from tests.support.stub_authz import StubAuthz
 
 pytest.register_assert_rewrite("tests.gateways.forward_auth_contract", "tests.gateways.rendered_contract")
@@ -30,19 +33,33 @@ def running_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoMode
 
 
 @pytest.fixture(scope="module")
+def server() -> Iterator[PiecesServer]:
+    """A model server of which the test says every byte."""
+    with PiecesServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def around(
     tmp_path_factory: pytest.TempPathFactory,
     certificates: Certificates,
     running_stub: StubAuthz,
-    running_model: DemoModel,
+    request: pytest.FixtureRequest,
 ) -> Around:
+    """With the model server that the module names as `MODEL`, by its fixture; else the demo model."""
+    server = request.getfixturevalue(getattr(request.module, "MODEL", "running_model"))
     return Around(
         directory=tmp_path_factory.mktemp("gateway"),
         certificates=certificates,
         authz_http=running_stub.http_port,
         authz_grpc=running_stub.grpc_port,
-        model=running_model.port,
+        model=server.port,
     )
+
+
+@pytest.fixture
+def tls(certificates: Certificates) -> ssl.SSLContext:
+    return certificates.trust()
 
 
 @pytest.fixture
@@ -65,3 +82,9 @@ def gateway(around: Around, request: pytest.FixtureRequest) -> Iterator[RealGate
     kind: Callable[[Around], RealGateway] = request.module.GATEWAY
     with kind(around) as running:
         yield running
+
+
+@pytest.fixture
+def traffic(gateway: RealGateway, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer) -> Traffic:
+    server.will_answer(Pieces(pieces=[b"{}"]))
+    return Traffic(gateway.around.https, tls, authz, server)

@@ -1,10 +1,11 @@
 """An Envoy between a stub of authz and a model server of which the test says every byte."""
 
-import time
-from collections.abc import Callable
+import ssl
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from tests.gateways.clients import leaving, wait_for
 from tests.support.certificates import Certificates
 from tests.support.pieces_server import Pieces, PiecesServer
 from tests.support.raw_http import RawResponse, exchange, request_bytes
@@ -44,6 +45,10 @@ class EnvoyLab:
         tls = self.certificates.trust()
         return exchange(self.gateway.around.https, data, tls=tls, method="POST", seconds=seconds)
 
+    def leaving(self, data: bytes) -> AbstractContextManager[ssl.SSLSocket]:
+        """A client that has sent that, and leaves at the end of the context."""
+        return leaving(self.gateway.around.https, self.certificates.trust(), data)
+
     def answered(self, answer: Pieces, **asked: Any) -> tuple[RawResponse, Any]:
         """What the client got of that answer, and the entry that ended it."""
         self.model.will_answer(answer)
@@ -53,7 +58,7 @@ class EnvoyLab:
 
     def end(self) -> Any:
         """The entry that ended the only request."""
-        wait(lambda: bool(self.entries(END)))
+        wait_for(lambda: bool(self.entries(END)))
         (entry,) = self.entries(END)
         return entry
 
@@ -80,11 +85,3 @@ def told(entry: Any, name: str) -> str | None:
     """What authz told this Envoy of the request."""
     fields = entry.common_properties.metadata.filter_metadata[AUTHZ].fields
     return fields[name].string_value if name in fields else None
-
-
-def wait(holds: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Return once it holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.01)

@@ -2,38 +2,15 @@
 
 import itertools
 import ssl
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from tests.support.certificates import Certificates
-from tests.support.gateway import Around
+from tests.gateways.clients import wait_for
 from tests.support.pieces_server import Pieces, PiecesServer
 from tests.support.raw_http import RawResponse, exchange, request_bytes
 from tests.support.stub_authz import IDENTITY, Allowing, Pairs, StubAuthz
 
 ASKED = b'{"model":"demo","messages":[]}'
-
-
-def wait_for(true: Callable[[], bool], *, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not true within {seconds} s"
-        time.sleep(0.01)
-
-
-def around_server(
-    directory: Path, certificates: Certificates, authz: StubAuthz, server: PiecesServer
-) -> Around:
-    """A gateway between the stub and that model server."""
-    return Around(
-        directory=directory,
-        certificates=certificates,
-        authz_http=authz.http_port,
-        authz_grpc=authz.grpc_port,
-        model=server.port,
-    )
 
 
 class Traffic:

@@ -5,17 +5,11 @@ import ssl
 import pytest
 
 from tests.support.caddy import Caddy
-from tests.support.certificates import Certificates
 from tests.support.model import DemoModel
 from tests.support.raw_http import exchange, request_bytes
 from tests.support.stub_authz import IDENTITY, Allowing, StubAuthz
 
 GATEWAY = Caddy
-
-
-@pytest.fixture
-def tls(certificates: Certificates) -> ssl.SSLContext:
-    return certificates.trust()
 
 
 REFUSED_EARLY = {

@@ -5,7 +5,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from authz.report import Report
+from tests.gateways.clients import leaving, read_all, read_until
 from tests.gateways.forward_auth_contract import with_model
 from tests.gateways.usage_answers import ANSWERS, EVENTS
 from tests.support.caddy import Caddy
-from tests.support.certificates import Certificates
 from tests.support.gateway import Around
 from tests.support.log_listener import LogListener, sealed
 from tests.support.model import DemoModel
@@ -27,14 +26,9 @@ from tests.support.stub_authz import IDENTITY, Allowing, Denying, StubAuthz
 from tests.support.websocket import connect
 
 GATEWAY = Caddy
+MODEL = "server"
 JSON: list[tuple[str | bytes, str | bytes]] = [("Content-Type", "application/json")]
 QUESTION = request_bytes("POST", "/v1/chat/completions", JSON, b'{"model": "demo"}')
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PiecesServer]:
-    with PiecesServer() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -50,34 +44,15 @@ def listener(running_listener: LogListener) -> LogListener:
 
 
 @pytest.fixture(scope="module")
-def around(
-    tmp_path_factory: pytest.TempPathFactory,
-    certificates: Certificates,
-    running_stub: StubAuthz,
-    running_listener: LogListener,
-    server: PiecesServer,
-) -> Around:
-    return Around(
-        directory=tmp_path_factory.mktemp("gateway"),
-        certificates=certificates,
-        authz_http=running_stub.http_port,
-        authz_grpc=running_stub.grpc_port,
-        model=server.port,
-        log=running_listener.port,
-    )
+def around(around: Around, running_listener: LogListener) -> Around:
+    return replace(around, log=running_listener.port)
 
 
 @pytest.fixture
-def tls(certificates: Certificates) -> ssl.SSLContext:
-    return certificates.trust()
-
-
-@pytest.fixture
-def authz(running_stub: StubAuthz) -> StubAuthz:
+def authz(authz: StubAuthz) -> StubAuthz:
     """The stub, which lets everything through and gives reservation and seal."""
-    running_stub.reset()
-    running_stub.answer = holding("rsv_1")
-    return running_stub
+    authz.answer = holding("rsv_1")
+    return authz
 
 
 def holding(reservation: str) -> Allowing:
@@ -93,17 +68,6 @@ def ask(gateway: Caddy, tls: ssl.SSLContext) -> Ask:
         return exchange(gateway.around.https, data, tls=tls)
 
     return ask
-
-
-@contextmanager
-def leaving(gateway: Caddy, tls: ssl.SSLContext, data: bytes) -> Iterator[ssl.SSLSocket]:
-    """A client that has sent its request, and leaves at the end of the context."""
-    with (
-        socket.create_connection(("127.0.0.1", gateway.around.https), timeout=10) as plain,
-        tls.wrap_socket(plain, server_hostname="localhost") as connection,
-    ):
-        connection.sendall(data)
-        yield connection
 
 
 def told(listener: LogListener, count: int = 1) -> list[Report]:
@@ -161,10 +125,8 @@ def test_101_a_client_that_leaves_is_told_with_what_it_got(
     for after in (1, 5):
         listener.reset()
         server.will_answer(Pieces(pieces=events, content_type=EVENTS, waits_at=after))
-        with leaving(gateway, tls, QUESTION) as connection:
-            received = b""
-            while events[after - 1] not in received:
-                received += connection.recv(65536)
+        with leaving(gateway.around.https, tls, QUESTION) as connection:
+            read_until(connection, events[after - 1])
         [report] = told(listener)
         server.go_on.set()
         assert (report.status, report.aborted, report.reached) == (200, True, True)
@@ -179,7 +141,7 @@ def test_101_a_client_that_leaves_before_the_answer_is_told(
         Caddy(beside(around, silent.getsockname()[1])) as gateway,
     ):
         silent.settimeout(10)
-        with leaving(gateway, tls, QUESTION):
+        with leaving(gateway.around.https, tls, QUESTION):
             connection, _ = silent.accept()
             connection.recv(1)
         [report] = told(listener)
@@ -206,9 +168,8 @@ def test_an_answer_that_breaks_off_is_told(
     gateway: Caddy, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer, listener: LogListener
 ) -> None:
     server.will_answer(Pieces(pieces=[b"data: 1\n\n"], content_type=EVENTS, breaks_off=True))
-    with leaving(gateway, tls, QUESTION) as connection:
-        while connection.recv(65536):
-            pass
+    with leaving(gateway.around.https, tls, QUESTION) as connection:
+        read_all(connection)
     [report] = told(listener)
     assert (report.status, report.reached, report.response_bytes) == (200, True, 9)
     assert report.aborted  # Caddy does not tell who broke it off

@@ -2,7 +2,6 @@
 
 import json
 import random
-import socket
 from collections.abc import Iterator
 
 import httpx2
@@ -126,13 +125,8 @@ def test_a_chunked_body(lab: EnvoyLab) -> None:
 def test_a_body_that_waits_to_be_asked_for(lab: EnvoyLab) -> None:
     splices = SPLICES["several"]
     lab.authz.answer = Allowing(edit=spell(len(BODY), splices))
-    tls = lab.certificates.trust()
     head = [("Expect", "100-continue"), ("Content-Length", str(len(BODY)))]
-    with (
-        socket.create_connection(("127.0.0.1", lab.gateway.around.https), timeout=20) as raw,
-        tls.wrap_socket(raw, server_hostname="localhost") as connection,
-    ):
-        connection.sendall(request_bytes("POST", CHAT, list(head)))
+    with lab.leaving(request_bytes("POST", CHAT, list(head))) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
         connection.sendall(BODY)
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.gateways.envoy_lab import wait
+from tests.gateways.clients import wait_for
 from tests.gateways.forward_auth_contract import with_model
 from tests.support.certificates import Certificates
 from tests.support.envoy import Envoy, command
@@ -52,6 +52,6 @@ async def test_chunks_come_as_soon_as_unread(
     with capsys.disabled():
         print(f"\nenvoy: reading the usage adds {added:.2f} ms at p99")
     assert added < MOST_ADDED_MS
-    wait(lambda: bool(authz.access_log))
+    wait_for(lambda: bool(authz.access_log))
     told = ["authz.usage" in entry.common_properties.metadata.filter_metadata for entry in authz.access_log]
     assert {True, False} == set(told), "one of the two read it, the other did not"

@@ -2,7 +2,6 @@
 
 import json
 import random
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,8 +10,9 @@ from typing import Any
 import pytest
 
 from authz.gateway.settings import Address
+from tests.gateways.clients import read_all, wait_for
 from tests.gateways.envoy_dialects import DIALECTS, DONE, FAKE, JSON, SSE, Dialect, event, spaced
-from tests.gateways.envoy_lab import CHAT, PERIODIC, EnvoyLab, told, usage_of, wait
+from tests.gateways.envoy_lab import CHAT, PERIODIC, EnvoyLab, told, usage_of
 from tests.gateways.forward_auth_contract import with_model
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around
@@ -264,12 +264,7 @@ def test_an_event_without_end_is_given_up_and_the_next_one_read(lab: EnvoyLab) -
 def test_101_a_client_that_leaves_has_used_what_was_told_until_then(lab: EnvoyLab, sent: int) -> None:
     events = DIALECTS["vllm-continuous"].events
     lab.model.will_answer(Pieces(pieces=events, content_type=SSE, waits_at=sent))
-    tls = lab.certificates.trust()
-    with (
-        socket.create_connection(("127.0.0.1", lab.gateway.around.https), timeout=20) as raw,
-        tls.wrap_socket(raw, server_hostname="localhost") as connection,
-    ):
-        connection.sendall(request_bytes("POST", CHAT, None, b"{}"))
+    with lab.leaving(request_bytes("POST", CHAT, None, b"{}")) as connection:
         seen = b""
         while b"\r\n\r\n" not in seen or seen.count(b"data: ") < sent:
             seen += connection.recv(65536)
@@ -282,13 +277,8 @@ def test_101_a_client_that_leaves_has_used_what_was_told_until_then(lab: EnvoyLa
 
 def test_a_client_that_leaves_before_authz_answered_is_told_by_its_id(lab: EnvoyLab) -> None:
     lab.authz.answer = Allowing(delay=1)
-    tls = lab.certificates.trust()
-    with (
-        socket.create_connection(("127.0.0.1", lab.gateway.around.https), timeout=20) as raw,
-        tls.wrap_socket(raw, server_hostname="localhost") as connection,
-    ):
-        connection.sendall(request_bytes("POST", CHAT, None, b"{}"))
-        wait(lambda: bool(lab.authz.asked))
+    with lab.leaving(request_bytes("POST", CHAT, None, b"{}")):
+        wait_for(lambda: bool(lab.authz.asked))
     entry = lab.end()
     assert told(entry, "reservation") is None
     assert entry.request.request_id == lab.authz.last.header("x-request-id")
@@ -331,19 +321,13 @@ def test_a_model_server_that_is_not_there_is_told(
 def test_while_an_answer_runs_authz_is_told(lab: EnvoyLab) -> None:
     events = DIALECTS["vllm-continuous"].events
     lab.model.will_answer(Pieces(pieces=events, content_type=SSE, waits_at=2))
-    tls = lab.certificates.trust()
-    with (
-        socket.create_connection(("127.0.0.1", lab.gateway.around.https), timeout=20) as raw,
-        tls.wrap_socket(raw, server_hostname="localhost") as connection,
-    ):
-        connection.sendall(request_bytes("POST", CHAT, None, b"{}"))
-        wait(lambda: bool(lab.entries(PERIODIC)))
+    with lab.leaving(request_bytes("POST", CHAT, None, b"{}")) as connection:
+        wait_for(lambda: bool(lab.entries(PERIODIC)))
         running = lab.entries(PERIODIC)[-1]
         assert told(running, "reservation") == "res-1"
         assert usage_of(running)["output"] == 2
         lab.model.go_on.set()
-        while connection.recv(65536):
-            pass
+        read_all(connection)
     assert usage_of(lab.end())["output"] == 3
 
 
@@ -391,16 +375,10 @@ def test_the_journal_holds_what_a_settlement_needs(lab: EnvoyLab) -> None:
 
 def test_the_journal_has_one_line_for_a_long_answer(lab: EnvoyLab) -> None:
     lab.model.will_answer(Pieces(pieces=[b"a", b"b"], waits_at=1))
-    tls = lab.certificates.trust()
-    with (
-        socket.create_connection(("127.0.0.1", lab.gateway.around.https), timeout=20) as raw,
-        tls.wrap_socket(raw, server_hostname="localhost") as connection,
-    ):
-        connection.sendall(request_bytes("POST", "/v1/long", None, b"{}"))
-        wait(lambda: bool(lab.entries(PERIODIC)))
+    with lab.leaving(request_bytes("POST", "/v1/long", None, b"{}")) as connection:
+        wait_for(lambda: bool(lab.entries(PERIODIC)))
         lab.model.go_on.set()
-        while connection.recv(65536):
-            pass
+        read_all(connection)
     assert journal(lab, "/v1/long")["type"] == "DownstreamEnd"
 
 
@@ -413,7 +391,7 @@ def test_one_of_two_authz_takes_the_entries_when_the_other_is_gone(
             with_model(around, model.port), lambda s: replace(s, authz_grpc=(*s.authz_grpc, second))
         ) as gateway:
             lab = EnvoyLab(gateway, authz, model, certificates)
-            wait(lambda: lab.ask().status == 200 and bool(other.access_log or authz.access_log))
+            wait_for(lambda: lab.ask().status == 200 and bool(other.access_log or authz.access_log))
             survivor, lost = (authz, other) if other.access_log else (other, authz)
             lost.stop()
             survivor.access_log.clear()

@@ -18,7 +18,6 @@ from tests.gateways.forward_auth_contract import (
     is_spoofable,
     sha256,
 )
-from tests.support.certificates import Certificates
 from tests.support.gateway import RealGateway
 from tests.support.model import DemoModel
 from tests.support.nginx import NginxWithoutNjs
@@ -74,11 +73,6 @@ class TestNginxWithoutNjs(ForwardAuthContract):
         response = send(headers=[("X-Api-Token", KEY)])
         assert (response.status, response.json()) == (503, UNAVAILABLE)
         assert not model.received()
-
-
-@pytest.fixture
-def tls(certificates: Certificates) -> ssl.SSLContext:
-    return certificates.trust()
 
 
 def test_an_unjudged_body_still_has_a_maximum(

@@ -5,18 +5,12 @@ import ssl
 
 import pytest
 
-from tests.support.certificates import Certificates
 from tests.support.model import DemoModel
 from tests.support.nginx import Nginx
 from tests.support.raw_http import RawResponse, exchange, request_bytes
 from tests.support.stub_authz import IDENTITY, Allowing, Denying, StubAuthz
 
 GATEWAY = Nginx
-
-
-@pytest.fixture
-def tls(certificates: Certificates) -> ssl.SSLContext:
-    return certificates.trust()
 
 
 def code(response: RawResponse) -> str:

@@ -2,14 +2,12 @@
 
 import json
 import ssl
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from authz.edit import Splice, spell
 from tests.gateways.forward_auth_contract import with_model
-from tests.support.certificates import Certificates
 from tests.support.gateway import Around
 from tests.support.nginx import Nginx, NginxWithoutNjs
 from tests.support.pieces_server import Pieces, PiecesServer
@@ -17,35 +15,9 @@ from tests.support.raw_http import chunked, exchange, request_bytes
 from tests.support.stub_authz import IDENTITY, Allowing, StubAuthz
 
 GATEWAY = Nginx
+MODEL = "server"
 JSON: list[tuple[str | bytes, str | bytes]] = [("Content-Type", "application/json")]
 INCLUDE = '"stream_options":{"include_usage":true},'
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PiecesServer]:
-    with PiecesServer() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def around(
-    tmp_path_factory: pytest.TempPathFactory,
-    certificates: Certificates,
-    running_stub: StubAuthz,
-    server: PiecesServer,
-) -> Around:
-    return Around(
-        directory=tmp_path_factory.mktemp("gateway"),
-        certificates=certificates,
-        authz_http=running_stub.http_port,
-        authz_grpc=running_stub.grpc_port,
-        model=server.port,
-    )
-
-
-@pytest.fixture
-def tls(certificates: Certificates) -> ssl.SSLContext:
-    return certificates.trust()
 
 
 BODIES = {

@@ -5,8 +5,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,9 +16,9 @@ import pytest
 
 from authz.cli.nginx_journal import read_report
 from authz.gateway.settings import Address
+from tests.gateways.clients import leaving, read_all, read_until, wait_for
 from tests.gateways.forward_auth_contract import with_model
 from tests.gateways.usage_answers import ANSWERS, CHAT, EVENTS
-from tests.support.certificates import Certificates
 from tests.support.gateway import Around, Swap
 from tests.support.model import DemoModel
 from tests.support.nginx import Nginx, NginxWithoutNjs
@@ -31,35 +30,9 @@ from tests.support.stub_authz import IDENTITY, Allowing, Denying, StubAuthz
 from tests.support.websocket import connect
 
 GATEWAY = Nginx
+MODEL = "server"
 JSON: list[tuple[str | bytes, str | bytes]] = [("Content-Type", "application/json")]
 QUESTION = request_bytes("POST", "/v1/chat/completions", JSON, b'{"model": "demo"}')
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PiecesServer]:
-    with PiecesServer() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def around(
-    tmp_path_factory: pytest.TempPathFactory,
-    certificates: Certificates,
-    running_stub: StubAuthz,
-    server: PiecesServer,
-) -> Around:
-    return Around(
-        directory=tmp_path_factory.mktemp("gateway"),
-        certificates=certificates,
-        authz_http=running_stub.http_port,
-        authz_grpc=running_stub.grpc_port,
-        model=server.port,
-    )
-
-
-@pytest.fixture
-def tls(certificates: Certificates) -> ssl.SSLContext:
-    return certificates.trust()
 
 
 Ask = Callable[..., RawResponse]
@@ -71,13 +44,6 @@ def ask(gateway: Nginx, tls: ssl.SSLContext) -> Ask:
         return exchange(gateway.around.https, data, tls=tls)
 
     return ask
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def told(authz: StubAuthz, count: int = 1) -> list[dict[str, Any]]:
@@ -99,25 +65,6 @@ def only_told(authz: StubAuthz) -> dict[str, Any]:
 
 def holding(reservation: str, **more: Any) -> Allowing:
     return Allowing(upstream=tuple({**IDENTITY, "x-authz-reservation": reservation}.items()), **more)
-
-
-@contextmanager
-def leaving(gateway: Nginx, tls: ssl.SSLContext, data: bytes) -> Iterator[ssl.SSLSocket]:
-    """A client that has sent its request, and leaves at the end of the context."""
-    with (
-        socket.create_connection(("127.0.0.1", gateway.around.https), timeout=10) as plain,
-        tls.wrap_socket(plain, server_hostname="localhost") as connection,
-    ):
-        connection.sendall(data)
-        yield connection
-
-
-def read_until(connection: ssl.SSLSocket, end: bytes) -> None:
-    received = b""
-    while end not in received:
-        part = connection.recv(65536)
-        assert part, "the connection was closed"
-        received += part
 
 
 @pytest.mark.parametrize("size", [1, 50, 1 << 20], ids=["bytewise", "in-pieces", "at-once"])
@@ -151,7 +98,7 @@ def test_101_a_client_that_leaves_is_reported_with_the_count_so_far(
     counts = [{**CHAT, "completion_tokens": n} for n in range(1, 9)]
     events = [f"data: {json.dumps({'usage': count})}\n\n".encode() for count in counts]
     server.will_answer(Pieces(pieces=events, content_type=EVENTS, waits_at=after))
-    with leaving(gateway, tls, QUESTION) as connection:
+    with leaving(gateway.around.https, tls, QUESTION) as connection:
         read_until(connection, events[after - 1] if after else b"\r\n\r\n")
     report = only_told(authz)
     server.go_on.set()
@@ -169,7 +116,7 @@ def test_101_a_client_that_leaves_before_the_answer_is_reported(
         Nginx(with_model(around, silent.getsockname()[1])) as gateway,
     ):
         silent.settimeout(10)
-        with leaving(gateway, tls, QUESTION):
+        with leaving(gateway.around.https, tls, QUESTION):
             connection, _ = silent.accept()
             connection.recv(1)
         report = only_told(authz)
@@ -183,7 +130,7 @@ def test_101_a_client_that_leaves_while_authz_decides_is_reported(
 ) -> None:
     """Else what authz holds for it would be held for as long as the longest stream."""
     authz.answer = holding("res-pending", delay=0.4)
-    with leaving(gateway, tls, QUESTION):
+    with leaving(gateway.around.https, tls, QUESTION):
         wait_for(lambda: bool(authz.asked))
     report = only_told(authz)
     assert (report["reservation"], report["aborted"]) == ("res-pending", True)
@@ -214,9 +161,8 @@ def test_an_answer_that_breaks_off_is_reported(
 ) -> None:
     event = f"data: {json.dumps({'usage': CHAT})}\n\n".encode()
     server.will_answer(Pieces(pieces=[event], content_type=EVENTS, breaks_off=True))
-    with leaving(gateway, tls, QUESTION) as connection:
-        while connection.recv(65536):
-            pass
+    with leaving(gateway.around.https, tls, QUESTION) as connection:
+        read_all(connection)
     report = only_told(authz)
     assert (report["status"], report["usage"], report["reached"]) == (200, CHAT, True)
     assert report["aborted"] is False  # the client stayed
@@ -280,7 +226,7 @@ def test_a_response_that_ends_while_authz_is_down_is_reported_when_it_is_back(
 ) -> None:
     answered = ANSWERS["chat streamed"]
     server.will_answer(Pieces(pieces=answered.pieces(100), content_type=EVENTS, waits_at=1))
-    with leaving(gateway, tls, QUESTION) as connection:
+    with leaving(gateway.around.https, tls, QUESTION) as connection:
         read_until(connection, answered.body[:100])
         authz.stop()
         try:

@@ -2,44 +2,19 @@
 
 import json
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.gateways.answers_with_usage import CHAT, EVENTS, FAKE, WITH_USAGE, WITHOUT_USAGE, Answer
-from tests.gateways.reported_traffic import ASKED, Traffic, around_server
-from tests.support.certificates import Certificates
-from tests.support.gateway import Around, RealGateway
-from tests.support.pieces_server import Pieces, PiecesServer
-from tests.support.stub_authz import Denying, StubAuthz
+from tests.gateways.reported_traffic import ASKED, Traffic
+from tests.support.pieces_server import Pieces
+from tests.support.stub_authz import Denying
 from tests.support.traefik import Traefik
 
 GATEWAY = Traefik
+MODEL = "server"
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PiecesServer]:
-    with PiecesServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def around(
-    tmp_path_factory: pytest.TempPathFactory,
-    certificates: Certificates,
-    running_stub: StubAuthz,
-    server: PiecesServer,
-) -> Around:
-    return around_server(tmp_path_factory.mktemp("gateway"), certificates, running_stub, server)
-
-
-@pytest.fixture
-def traffic(
-    gateway: RealGateway, certificates: Certificates, authz: StubAuthz, server: PiecesServer
-) -> Traffic:
-    return Traffic(gateway.around.https, certificates.trust(), authz, server)
 
 
 def as_sent(answer: Answer) -> list[bytes]:

@@ -1,7 +1,6 @@
 """How reports get from Traefik to authz: at once, again until they arrive, and as long as a response runs."""
 
 import json
-import socket
 import ssl
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -11,16 +10,16 @@ from dataclasses import replace
 import pytest
 
 from tests.gateways.answers_with_usage import CHAT, EVENTS, chunk
-from tests.gateways.reported_traffic import ASKED, Traffic, around_server, wait_for
-from tests.support.certificates import Certificates
+from tests.gateways.clients import leaving, read_until, wait_for
+from tests.gateways.reported_traffic import ASKED, Traffic
 from tests.support.gateway import Around, RealGateway
-from tests.support.pieces_server import Pieces, PiecesServer
+from tests.support.pieces_server import Pieces
 from tests.support.ports import free_port
 from tests.support.raw_http import request_bytes
 from tests.support.rendered import Change
 from tests.support.rendered_traefik import RenderedTraefik
-from tests.support.stub_authz import StubAuthz
 
+MODEL = "server"
 LEASE_MS = 3000
 QUESTION = request_bytes(
     "POST", "/v1/chat/completions", [("Content-Type", "application/json")], ASKED, host="localhost"
@@ -79,33 +78,15 @@ class WithProfile(RenderedTraefik):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PiecesServer]:
-    with PiecesServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def around(
-    tmp_path_factory: pytest.TempPathFactory,
-    certificates: Certificates,
-    running_stub: StubAuthz,
-    server: PiecesServer,
-) -> Around:
-    return around_server(tmp_path_factory.mktemp("gateway"), certificates, running_stub, server)
-
-
-@pytest.fixture(scope="module")
 def gateway(around: Around) -> Iterator[WithProfile]:
     with WithProfile(around, lambda settings: replace(settings, lease_ms=LEASE_MS)) as gateway:
         yield gateway
 
 
 @pytest.fixture
-def traffic(
-    gateway: RealGateway, certificates: Certificates, authz: StubAuthz, server: PiecesServer
-) -> Traffic:
-    server.will_answer(Pieces(pieces=STREAM, content_type=EVENTS, waits_at=1))
-    return Traffic(gateway.around.https, certificates.trust(), authz, server)
+def traffic(traffic: Traffic) -> Traffic:
+    traffic.server.will_answer(Pieces(pieces=STREAM, content_type=EVENTS, waits_at=1))
+    return traffic
 
 
 class Clients:
@@ -120,14 +101,8 @@ class Clients:
     def begin(self, count: int) -> None:
         for _ in range(count):
             self.traffic.allow()
-            plain = self.stack.enter_context(socket.create_connection(("127.0.0.1", self.traffic.port), 10))
-            connection = self.stack.enter_context(
-                self.traffic.tls.wrap_socket(plain, server_hostname="localhost")
-            )
-            connection.sendall(QUESTION)
-            received = b""
-            while b"begun" not in received:
-                received += connection.recv(65536)
+            connection = self.stack.enter_context(leaving(self.traffic.port, self.traffic.tls, QUESTION))
+            read_until(connection, b"begun")
             self.connections.append(connection)
             self.reservations.append(self.traffic.reservation)
 

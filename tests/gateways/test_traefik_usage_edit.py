@@ -1,51 +1,23 @@
 """Traefik changes a body exactly as authz says, or refuses the request and gives back what was held."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from authz.edit import Splice, spell
 from tests.gateways.forward_auth_contract import UNAVAILABLE
-from tests.gateways.reported_traffic import Traffic, around_server
-from tests.support.certificates import Certificates
-from tests.support.gateway import Around, RealGateway
-from tests.support.pieces_server import Pieces, PiecesServer
+from tests.gateways.reported_traffic import Traffic
 from tests.support.raw_http import chunked, exchange, request_bytes
-from tests.support.stub_authz import StubAuthz
 from tests.support.traefik import Traefik
 
 GATEWAY = Traefik
+MODEL = "server"
 BODY = (
     '{"model":"demo","seed":9007199254740993,"x":1e400,"stream":true,"max_tokens":100,"é":"\\u0000"}'.encode()
 )
 LENGTH = len(BODY)
 USAGE = '"stream_options":{"include_usage":true},'
 MAXIMUM = BODY.index(b"100,")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PiecesServer]:
-    with PiecesServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def around(
-    tmp_path_factory: pytest.TempPathFactory,
-    certificates: Certificates,
-    running_stub: StubAuthz,
-    server: PiecesServer,
-) -> Around:
-    return around_server(tmp_path_factory.mktemp("gateway"), certificates, running_stub, server)
-
-
-@pytest.fixture
-def traffic(
-    gateway: RealGateway, certificates: Certificates, authz: StubAuthz, server: PiecesServer
-) -> Traffic:
-    server.will_answer(Pieces(pieces=[b"{}"]))
-    return Traffic(gateway.around.https, certificates.trust(), authz, server)
 
 
 EXACT = {

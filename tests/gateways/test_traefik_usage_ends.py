@@ -3,8 +3,9 @@
 import json
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import httpx2
 import pytest
 
 from tests.gateways.answers_with_usage import CHAT, EVENTS, chunk
-from tests.gateways.reported_traffic import ASKED, Traffic, around_server, wait_for
+from tests.gateways.clients import leaving, read_all, read_until, wait_for
+from tests.gateways.reported_traffic import ASKED, Traffic
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, RealGateway
 from tests.support.model import DemoModel
@@ -27,51 +29,15 @@ from tests.support.traefik import Traefik
 from tests.support.websocket import connect
 
 GATEWAY = Traefik
+MODEL = "server"
 QUESTION = request_bytes(
     "POST", "/v1/chat/completions", [("Content-Type", "application/json")], ASKED, host="localhost"
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PiecesServer]:
-    with PiecesServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def around(
-    tmp_path_factory: pytest.TempPathFactory,
-    certificates: Certificates,
-    running_stub: StubAuthz,
-    server: PiecesServer,
-) -> Around:
-    return around_server(tmp_path_factory.mktemp("gateway"), certificates, running_stub, server)
-
-
-@pytest.fixture
-def traffic(
-    gateway: RealGateway, certificates: Certificates, authz: StubAuthz, server: PiecesServer
-) -> Traffic:
-    server.will_answer(Pieces(pieces=[b"{}"]))
-    return Traffic(gateway.around.https, certificates.trust(), authz, server)
-
-
-@contextmanager
-def client(traffic: Traffic, data: bytes = QUESTION) -> Iterator[socket.socket]:
+def client(traffic: Traffic) -> AbstractContextManager[ssl.SSLSocket]:
     """Has sent its request, and leaves at the end."""
-    with socket.create_connection(("127.0.0.1", traffic.port), timeout=10) as plain:
-        connection = traffic.tls.wrap_socket(plain, server_hostname="localhost")
-        with connection:
-            connection.sendall(data)
-            yield connection
-
-
-def read_until(connection: socket.socket, text: bytes) -> None:
-    received = b""
-    while text not in received:
-        part = connection.recv(65536)
-        assert part, f"ended before {text!r}"
-        received += part
+    return leaving(traffic.port, traffic.tls, QUESTION)
 
 
 STREAM = [
@@ -136,8 +102,7 @@ def test_101_a_model_server_that_breaks_off(traffic: Traffic) -> None:
     traffic.allow()
     traffic.server.will_answer(Pieces(pieces=STREAM[:2], content_type=EVENTS, breaks_off=True))
     with client(traffic) as connection:
-        while connection.recv(65536):
-            pass
+        read_all(connection)
     told = traffic.told()
     assert (told["status"], told["reached"], told["aborted"]) == (200, True, True)
     assert told["usage"] == CHAT | {"completion_tokens": 1}
