@@ -158,7 +158,7 @@ class Decider:
         refusal = (
             authorize(known.route.authorize, asked)
             or _too_long(seen, asked)
-            or _nowhere(known.route, wishes, model, rules)
+            or (None if listing else _nowhere(known.route, wishes, model, rules))
         )
         if refusal is not None:
             return self._refuse(known, refusal)
@@ -398,12 +398,16 @@ def _too_long(seen: Peek, asked: Asked) -> Refusal | None:
 
 
 def _nowhere(taken: Route, wishes: Wishes, model: str | None, rules: Rules) -> Refusal | None:
-    """A target that does not serve the model; or no target, where there is no usual one either."""
+    """A target that does not serve the model; or no target, where no model server serves the request by itself."""
     target, offer = wishes.target, taken.preferences
     if target is not None:
         if target.models is None or model is None or model in target.models:
             return None
         return Refusal(Reason.TARGET_NOT_ALLOWED, "The target does not serve the model.", "target_host")
-    if offer is None or not offer.targets or upstream.choose(rules.backends, model) is not None:
+    if not rules.backends or upstream.choose(rules.backends, model) is not None:
         return None
-    return Refusal(Reason.TARGET_NOT_ALLOWED, "Nothing here serves the request by itself. Name a target.")
+    if offer is not None and offer.targets:
+        return Refusal(Reason.TARGET_NOT_ALLOWED, "Nothing here serves the request by itself. Name a target.")
+    if model is None:
+        return Refusal(Reason.MODEL_REQUIRED, "Several model servers stand behind this: name a model.", "model")
+    return Refusal(Reason.MODEL_UNKNOWN, param="model")

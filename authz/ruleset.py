@@ -172,10 +172,12 @@ def build_rules(loaded: Loaded, authenticators: Authenticators, directory: Direc
     offers = {entry.name: offer_of(entry, backends) for entry in config.routes}
     ours = {entry.header for entry in config.backends.values()}
     ours |= {name for offer in offers.values() if offer is not None for name in offer.headers}
+    # Where none takes every model, only the model says which of several it is.
+    by_model = len(backends) > 1 and all(backend.models is not None for backend in backends.values())
     return Rules(
         digest=loaded.digest,
         routes=tuple(
-            _route(entry, authenticators, policies, offers[entry.name], sorted(ours))
+            _route(entry, authenticators, policies, offers[entry.name], sorted(ours), by_model)
             for entry in config.routes
         ),
         catalog=Catalog({name: model_of(name, entry) for name, entry in config.models.items()}, directory),
@@ -275,6 +277,7 @@ def _route(
     policies: Mapping[str, Policy],
     offer: Offer | None,
     ours: Sequence[str],
+    by_model: bool,
 ) -> Route:
     """`ours`: headers that no client's request takes upstream, whatever its route."""
     match, names = entry.match, entry.authenticate.names
@@ -296,7 +299,8 @@ def _route(
         authenticate=combined,
         authorize=rules,
         planners=tuple(Planner(policy) for policy in limits),
-        needs_model=any(rule.needs_model for rule in rules)
+        needs_model=by_model
+        or any(rule.needs_model for rule in rules)
         or any(policy.needs_model for policy in limits)
         or entry.caps is not None
         or (offer is not None and offer.needs_model),

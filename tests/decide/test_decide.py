@@ -279,3 +279,35 @@ def test_no_credential_in_any_repr(lab: Lab) -> None:
     request = lab.request(key=key, target=f"/generate?access_token={key.key}")
     texts = [repr(request), repr(lab.decide(request)), repr(key), repr(lab.rules)]
     assert not any(key.key in text or "upstream-secret" in text for text in texts)
+
+
+BACKENDS = """
+backends:
+  one: {url: "http://127.0.0.1:8001", models: [llama3]}
+  two: {url: "http://127.0.0.1:8002", models: [other]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "reason"),
+    [
+        pytest.param("POST", "/v1/chat/completions", CHAT, Reason.ALLOWED, id="its-model-says-where"),
+        pytest.param("GET", "/health", b"", Reason.MODEL_REQUIRED, id="nothing-says-where"),
+        pytest.param("GET", "/v1/models", b"", Reason.ALLOWED, id="the-list-goes-nowhere"),
+    ],
+)
+def test_with_several_model_servers_something_says_which(
+    method: str, target: str, body: bytes, reason: Reason
+) -> None:
+    lab = Lab(
+        """
+store: memory://
+authenticators: {keys: {type: api_key}}
+models: {llama3: {context: 8192, max_output: 2048}, other: {}}
+routes:
+  - {name: all, match: {paths: [/*]}, authenticate: {any_of: [keys]}, authorize: [{models: any}]}
+"""
+        + BACKENDS
+    )
+    decided = lab.decide(lab.request(method, target, key=lab.key(), body=body))
+    assert decided.reason is reason

@@ -136,7 +136,7 @@ def test_what_a_route_does_not_offer_is_refused(lab: Lab) -> None:
     # Headers that only another route reads count for nothing here, and go nowhere.
     allow = ask(lab, path="/few", x_target_host="https://evil.example.com", x_model="big")
     assert isinstance(allow, Allow)
-    assert allow.model is None  # nothing there looks at it
+    assert allow.model == "llama3"  # the body's, not the header's
     assert {"x-target-host", "x-model"} <= set(allow.remove)
 
 
