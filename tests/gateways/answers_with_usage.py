@@ -1,80 +1,68 @@
 """What model servers answer, and the usage that is in it: every API, whole and as server-sent events."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
-JSON = "application/json"
-EVENTS = "text/event-stream; charset=utf-8"
-HUGE = 2**53 + 1
-FAKE = {"prompt_tokens": 999, "completion_tokens": 999, "total_tokens": 1998}
+from tests.gateways.answer import EVENTS, Answer, chunk, document, event, events
 
+HUGE: Final = 2**53 + 1
+FAKE: Final = {"prompt_tokens": 999, "completion_tokens": 999, "total_tokens": 1998, "input_tokens": 1}
+_COMPACT = json.dumps({"usage": FAKE}, separators=(",", ":"))
+QUOTED: Final = (
+    f'Say {{"usage": {json.dumps(FAKE)}}} and\n\ndata: {{"usage": {json.dumps(FAKE)}}}\n\n'
+    f'\\"usage\\": {{"total_tokens": 998}}}}\n\ndata: {_COMPACT}\n\n"usage"'
+)
+"""A text of a model that has, as text, everything that an answer's own usage looks like."""
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One answer. `usage` None: it says nothing that counts."""
-
-    content_type: str
-    parts: Sequence[bytes]
-    usage: dict[str, Any] | None
-
-
-def document(answer: Any, usage: dict[str, Any] | None, *, content_type: str = JSON) -> Answer:
-    return Answer(content_type=content_type, parts=[json.dumps(answer).encode()], usage=usage)
-
-
-def events(*given: Any, usage: dict[str, Any] | None, end: bytes = b"\n\n", named: bool = False) -> Answer:
-    """Each one a part; `[DONE]` follows where events have no names."""
-    parts = []
-    for event in given:
-        name = b"event: " + event["type"].encode() + end[: len(end) // 2] if named else b""
-        text = event if isinstance(event, bytes) else json.dumps(event, separators=(",", ":")).encode()
-        parts.append(name + b"data: " + text + end)
-    if not named:
-        parts.append(b"data: [DONE]" + end)
-    return Answer(content_type=EVENTS, parts=parts, usage=usage)
-
-
-def chunk(text: str, **fields: Any) -> dict[str, Any]:
-    """Of a streamed chat completion."""
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-    return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice], **fields}
-
-
-CHAT = {
-    "prompt_tokens": 11,
-    "completion_tokens": 7,
-    "total_tokens": 18,
-    "prompt_tokens_details": {"cached_tokens": 4},
-    "completion_tokens_details": {"reasoning_tokens": 2},
+CHAT: Final = {
+    "prompt_tokens": 21,
+    "completion_tokens": 13,
+    "total_tokens": 34,
+    "prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 4, "accepted_prediction_tokens": 0},
 }
-RESPONSES = {
+RESPONSES: Final = {
     "input_tokens": 21,
     "input_tokens_details": {"cached_tokens": 5},
     "output_tokens": 9,
     "output_tokens_details": {"reasoning_tokens": 3},
     "total_tokens": 30,
 }
-MESSAGES = {
+MESSAGES: Final = {
     "input_tokens": 31,
     "cache_creation_input_tokens": 2,
     "cache_read_input_tokens": 3,
     "output_tokens": 12,
 }
-QUOTED = f'Say {{"usage": {json.dumps(FAKE)}}} and\n\ndata: {{"usage": {json.dumps(FAKE)}}}\n\n"usage"'
-MESSAGE = {"id": "msg_1", "type": "message", "content": [], "usage": MESSAGES | {"output_tokens": 1}}
-EMBEDDED = {"object": "embedding", "index": 0, "embedding": [0.25, -1.5e-3]}
+FEW: Final = {"prompt_tokens": 8, "total_tokens": 8}
+COMPLETION: Final = {"prompt_tokens": 7, "completion_tokens": 3}
 
-WITH_USAGE: dict[str, Answer] = {
-    "chat": document({"choices": [{"message": {"content": "Hi"}}], "usage": CHAT}, CHAT),
+_MESSAGE = {"role": "assistant", "content": QUOTED}
+_WHOLE = {"id": "c-1", "choices": [{"index": 0, "message": _MESSAGE}], "usage": CHAT}
+_LAST = chunk("") | {"choices": [], "usage": CHAT}
+CHUNKS: Final = [chunk("h\u00e9\u4f60", usage=None), chunk(QUOTED, usage=None), _LAST]
+_EMBEDDED = {"object": "embedding", "index": 0, "embedding": [0.25, -1.5e-3]}
+_OUTPUT = [{"type": "message", "content": [{"type": "output_text", "text": QUOTED}]}]
+_RESPONSE = {"id": "resp_1", "output": _OUTPUT, "usage": RESPONSES, "user": None}
+_CREATED = {"type": "response.created", "response": {"id": "resp_1", "usage": None}}
+_WRITTEN = {"type": "response.output_text.delta", "delta": QUOTED}
+_TOOL = {"type": "tool_use", "name": "bill", "input": {"usage": {"input_tokens": 1, "output_tokens": 1}}}
+_BEGUN = {"id": "msg_1", "type": "message", "content": [], "usage": MESSAGES | {"output_tokens": 1}}
+_TEXT = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": QUOTED}}
+_CALL = {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": QUOTED}}
+_STOP = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 12}}
+
+WITH_USAGE: Final[dict[str, Answer]] = {
+    "chat": document(_WHOLE, CHAT),
+    "chat-more-after-the-usage": document(_WHOLE | {"prompt_logprobs": None, "system_fingerprint": None}, CHAT),
     "chat-usage-first": document({"usage": CHAT, "choices": [], "service_tier": "x"}, CHAT),
+    "chat-usage-before-a-long-text": document(
+        {"usage": CHAT, "choices": [{"message": {"content": QUOTED * 120}}]}, CHAT
+    ),
     "chat-stream": events(
         chunk("Hel"), chunk("lo"), {"id": "chatcmpl-1", "choices": [], "usage": CHAT}, usage=CHAT
     ),
-    "chat-stream-null-until-the-end": events(
-        chunk("Hel", usage=None), chunk("lo", usage=None), {"choices": [], "usage": CHAT}, usage=CHAT
-    ),
+    "chat-stream-null-until-the-end": events(*CHUNKS, usage=CHAT),
     "chat-stream-null-afterwards": events(
         chunk("Hi", usage=CHAT), b'{"choices":[],"usage": null}', usage=CHAT
     ),
@@ -83,42 +71,66 @@ WITH_USAGE: dict[str, Answer] = {
         chunk("", usage=CHAT),
         usage=CHAT,
     ),
-    "chat-stream-crlf": events(chunk("Hi"), {"choices": [], "usage": CHAT}, usage=CHAT, end=b"\r\n\r\n"),
-    "chat-stream-cr": events(chunk("Hi"), {"choices": [], "usage": CHAT}, usage=CHAT, end=b"\r\r"),
+    "chat-stream-continuous-and-long": events(
+        *(chunk(f"word {count}", usage=CHAT | {"completion_tokens": count}) for count in range(1, 101)),
+        usage=CHAT | {"completion_tokens": 100},
+    ),
+    "chat-stream-crlf": events(*CHUNKS, usage=CHAT, end=b"\r\n\r\n"),
+    "chat-stream-cr": events(*CHUNKS, usage=CHAT, end=b"\r\r"),
     "chat-stream-no-last-line-end": Answer(
         content_type=EVENTS,
-        parts=[b"data:" + json.dumps({"choices": [], "usage": CHAT}).encode()],
+        parts=[*map(event, CHUNKS[:2]), b"data:" + json.dumps(CHUNKS[2]).encode()],
         usage=CHAT,
     ),
-    "completion": document({"object": "text_completion", "choices": [], "usage": CHAT}, CHAT),
-    "embeddings": document(
-        {"object": "list", "data": [EMBEDDED], "usage": {"prompt_tokens": 8, "total_tokens": 8}},
-        {"prompt_tokens": 8, "total_tokens": 8},
+    "completion": document({"object": "text_completion", "choices": [{"text": QUOTED}], "usage": COMPLETION}, COMPLETION),
+    "completion-without-output": document({"choices": [{"text": "ok"}], "usage": FEW}, FEW),
+    "completion-stream": events(
+        {"choices": [{"text": "a"}]}, {"choices": [], "usage": COMPLETION}, usage=COMPLETION
     ),
-    "responses": document({"object": "response", "output": [], "usage": RESPONSES}, RESPONSES),
+    "embeddings": document({"object": "list", "data": [_EMBEDDED], "usage": FEW}, FEW),
+    "embeddings-usage-first": document(
+        {"model": "m", "usage": FEW, "data": [_EMBEDDED]}, FEW, content_type="application/json; charset=utf-8"
+    ),
+    "responses": document(
+        {"object": "response", "output": _OUTPUT, "usage": RESPONSES, "metadata": {"usage": "{}"}}, RESPONSES
+    ),
     "responses-stream": events(
-        {"type": "response.created", "response": {"id": "resp_1", "usage": None}},
-        {"type": "response.output_text.delta", "delta": "Hi"},
-        {"type": "response.completed", "response": {"id": "resp_1", "usage": RESPONSES}},
-        usage=RESPONSES,
-        named=True,
+        _CREATED, _WRITTEN, {"type": "response.completed", "response": _RESPONSE}, usage=RESPONSES, named=True
     ),
     "responses-stream-incomplete": events(
-        {"type": "response.output_text.delta", "delta": "Hi"},
-        {"type": "response.incomplete", "response": {"id": "resp_1", "usage": RESPONSES}},
-        usage=RESPONSES,
+        _CREATED, {"type": "response.incomplete", "response": _RESPONSE}, usage=RESPONSES, named=True
+    ),
+    "messages": document(_BEGUN | {"usage": MESSAGES}, MESSAGES),
+    "messages-tool-and-tier": document(
+        {
+            "type": "message",
+            "content": [_TOOL, {"type": "text", "text": QUOTED}],
+            "stop_reason": "end_turn",
+            "usage": MESSAGES | {"service_tier": "standard"},
+        },
+        MESSAGES | {"service_tier": "standard"},
+    ),
+    "messages-stream": events(
+        {"type": "message_start", "message": _BEGUN},
+        _TEXT,
+        _CALL,
+        _STOP,
+        {"type": "message_stop"},
+        usage=MESSAGES,
         named=True,
     ),
-    "messages": document(MESSAGE | {"usage": MESSAGES}, MESSAGES),
-    "messages-stream": events(
-        {"type": "message_start", "message": MESSAGE},
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 12}},
+    "messages-stream-null-at-the-end": events(
+        {"type": "message_start", "message": _BEGUN},
+        _STOP | {"usage": {"output_tokens": 12, "input_tokens": None}},
         {"type": "message_stop"},
         usage=MESSAGES,
         named=True,
     ),
     "rerank": document({"results": [], "usage": {"total_tokens": 56}}, {"total_tokens": 56}),
+    "rerank-usage-first": document(
+        {"id": "r", "usage": {"total_tokens": 56}, "results": [{"document": {"text": QUOTED}}]},
+        {"total_tokens": 56},
+    ),
     "problem-json": document({"usage": CHAT}, CHAT, content_type="application/problem+json"),
     "numbers-as-they-are": document(
         {"usage": {"prompt_tokens": HUGE, "completion_tokens": -1, "x": "many"}},
@@ -135,28 +147,3 @@ WITH_USAGE: dict[str, Answer] = {
         chunk(QUOTED), {"choices": [{"delta": {"usage": FAKE}}], "usage": CHAT}, chunk(QUOTED), usage=CHAT
     ),
 }  # fmt: skip
-
-WITHOUT_USAGE: dict[str, Answer] = {
-    "102-none": document({"choices": [{"message": {"content": "Hi"}}]}, None),
-    "102-none-stream": events(chunk("Hel"), chunk("lo"), usage=None),
-    "102-null": document({"choices": [], "usage": None}, None),
-    "102-null-stream": events(chunk("Hel", usage=None), usage=None),
-    "103-in-the-text": document({"choices": [{"message": {"content": QUOTED}}]}, None),
-    "103-in-the-text-stream": events(chunk(QUOTED), usage=None),
-    "103-in-a-tool-call": document({"content": [{"type": "tool_use", "input": {"usage": FAKE}}]}, None),
-    "103-in-a-tool-call-stream": events(
-        {"delta": {"usage": FAKE}, "usage_": FAKE, "Usage": FAKE}, usage=None
-    ),
-    "103-in-no-data-line": Answer(
-        content_type=EVENTS,
-        parts=[b": " + json.dumps({"usage": FAKE}).encode(), b"\n\nevent: {", b'"usage":{"a":1}}\n\n'],
-        usage=None,
-    ),
-    "103-plain-text": document({"usage": FAKE}, None, content_type="text/plain"),
-    "no-object": document([{"usage": FAKE}], None),
-    "usage-no-object": document({"usage": [1]}, None),
-    "usage-no-object-stream": events({"usage": 7}, usage=None),
-    "broken-json": Answer(content_type=JSON, parts=[b'{"usage":{"prompt_tokens":1}'], usage=None),
-    "broken-json-stream": events(b'{"usage":{"prompt_tokens":1}', usage=None),
-    "empty": Answer(content_type=JSON, parts=[], usage=None),
-}

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from authz.report import Report
+from tests.gateways.answer import EVENTS
+from tests.gateways.answers_with_usage import WITH_USAGE
+from tests.gateways.answers_without_usage import WITHOUT_USAGE
 from tests.gateways.clients import leaving, read_all, read_until
 from tests.gateways.forward_auth_contract import with_model
-from tests.gateways.usage_answers import ANSWERS, EVENTS
 from tests.support.caddy import Caddy
 from tests.support.gateway import Around
 from tests.support.log_listener import LogListener, sealed
@@ -80,11 +82,11 @@ def told(listener: LogListener, count: int = 1) -> list[Report]:
     return listener.settled
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", [*WITH_USAGE, *WITHOUT_USAGE])
 def test_every_response_is_told_by_its_bytes(
     authz: StubAuthz, server: PiecesServer, listener: LogListener, ask: Ask, name: str
 ) -> None:
-    answered = ANSWERS[name]
+    answered = (WITH_USAGE | WITHOUT_USAGE)[name]
     server.will_answer(Pieces(pieces=answered.pieces(200), content_type=answered.content_type))
     response = ask()
     assert (response.status, response.body) == (200, answered.body)
@@ -121,7 +123,7 @@ def test_neither_seal_nor_token_goes_anywhere_but_to_authz(
 def test_101_a_client_that_leaves_is_told_with_what_it_got(
     gateway: Caddy, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer, listener: LogListener
 ) -> None:
-    events = ANSWERS["chat streamed and counted all along"].pieces(300)
+    events = WITH_USAGE["chat-stream-continuous-and-long"].pieces(300)
     for after in (1, 5):
         listener.reset()
         server.will_answer(Pieces(pieces=events, content_type=EVENTS, waits_at=after))

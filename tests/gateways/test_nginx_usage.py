@@ -16,9 +16,11 @@ import pytest
 
 from authz.cli.nginx_journal import read_report
 from authz.gateway.settings import Address
+from tests.gateways.answer import EVENTS
+from tests.gateways.answers_with_usage import CHAT, WITH_USAGE
+from tests.gateways.answers_without_usage import WITHOUT_USAGE
 from tests.gateways.clients import leaving, read_all, read_until, wait_for
 from tests.gateways.forward_auth_contract import with_model
-from tests.gateways.usage_answers import ANSWERS, CHAT, EVENTS
 from tests.support.gateway import Around, Swap
 from tests.support.model import DemoModel
 from tests.support.nginx import Nginx, NginxWithoutNjs
@@ -67,21 +69,29 @@ def holding(reservation: str, **more: Any) -> Allowing:
     return Allowing(upstream=tuple({**IDENTITY, "x-authz-reservation": reservation}.items()), **more)
 
 
+READ_OTHERWISE: dict[str, Any] = {
+    "chat-stream-cr": None,  # lines that end with CR alone are not told apart
+    **{
+        name: {**(WITH_USAGE[name].usage or {}), "prompt_tokens": 2**53}  # numbers are doubles
+        for name in ("numbers-as-they-are", "numbers-as-they-are-stream")
+    },
+}
+
+
 @pytest.mark.parametrize("size", [1, 50, 1 << 20], ids=["bytewise", "in-pieces", "at-once"])
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", [*WITH_USAGE, *WITHOUT_USAGE])
 def test_what_the_model_server_told_is_reported(
     authz: StubAuthz, server: PiecesServer, ask: Ask, name: str, size: int
 ) -> None:
-    answered = ANSWERS[name]
-    pieces = answered.pieces(size if len(answered.body) < 3000 else max(size, 50))
-    server.will_answer(Pieces(pieces=pieces, content_type=answered.content_type))
+    answered = (WITH_USAGE | WITHOUT_USAGE)[name]
+    server.will_answer(Pieces(pieces=answered.pieces(size), content_type=answered.content_type))
     response = ask()
     assert (response.status, response.body) == (200, answered.body)
     report = only_told(authz)
     assert report.pop("duration_ms") >= 0
     assert report == {
         "reservation": "res-1",
-        "usage": answered.usage,
+        "usage": READ_OTHERWISE.get(name, answered.usage),
         "status": 200,
         "reached": True,
         "aborted": False,
@@ -224,7 +234,7 @@ def test_reports_wait_for_an_authz_that_takes_none_and_then_all_arrive(
 def test_a_response_that_ends_while_authz_is_down_is_reported_when_it_is_back(
     gateway: Nginx, tls: ssl.SSLContext, authz: StubAuthz, server: PiecesServer
 ) -> None:
-    answered = ANSWERS["chat streamed"]
+    answered = WITH_USAGE["chat-stream-null-until-the-end"]
     server.will_answer(Pieces(pieces=answered.pieces(100), content_type=EVENTS, waits_at=1))
     with leaving(gateway.around.https, tls, QUESTION) as connection:
         read_until(connection, answered.body[:100])
@@ -349,7 +359,7 @@ def test_a_long_answer_is_kept_within_bounds(
 
 def test_an_event_that_is_too_long_is_passed_over(authz: StubAuthz, server: PiecesServer, ask: Ask) -> None:
     long = b'data: {"usage": {"prompt_tokens": 1}, "text": "' + b"x" * 1_200_000 + b'"}\n\n'
-    body = long + ANSWERS["chat streamed"].body
+    body = long + WITH_USAGE["chat-stream-null-until-the-end"].body
     server.will_answer(
         Pieces(pieces=[body[n : n + 50_000] for n in range(0, len(body), 50_000)], content_type=EVENTS)
     )

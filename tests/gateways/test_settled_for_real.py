@@ -14,7 +14,7 @@ from authz.store.open import open_view
 from authz.store.records import Entry, Source
 from authz.usage import Usage
 from tests.acceptance.lab import add_key, eventually, in_force
-from tests.gateways.usage_answers import ANSWERS
+from tests.gateways.answers_with_usage import WITH_USAGE
 from tests.support.caddy import Caddy
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, RealGateway
@@ -116,7 +116,7 @@ TOLD = Usage(input=21, output=13, cached=16, reasoning=4)
 
 
 def test_nginx_settles_by_what_the_model_server_told(tmp_path: Path, certificates: Certificates) -> None:
-    answered = ANSWERS["chat streamed"]
+    answered = WITH_USAGE["chat-stream-null-until-the-end"]
     with running(Nginx, tmp_path, certificates) as scene:
         scene.server.will_answer(Pieces(pieces=answered.pieces(64), content_type=answered.content_type))
         assert scene.ask(stream=True, seed=9007199254740993).body == answered.body
@@ -129,7 +129,7 @@ def test_nginx_settles_by_what_the_model_server_told(tmp_path: Path, certificate
 
 
 def test_caddy_settles_by_an_estimate_and_says_so(tmp_path: Path, certificates: Certificates) -> None:
-    answered = ANSWERS["chat"]
+    answered = WITH_USAGE["chat"]
     with running(Caddy, tmp_path, certificates) as scene:
         scene.server.will_answer(Pieces(pieces=[answered.body]))
         assert scene.ask().status == 200
@@ -145,7 +145,7 @@ def test_caddy_settles_by_an_estimate_and_says_so(tmp_path: Path, certificates: 
 def test_caddy_leaves_it_to_a_model_server_that_posts(
     tmp_path: Path, certificates: Certificates, posts: bool
 ) -> None:
-    answered = ANSWERS["chat"]
+    answered = WITH_USAGE["chat"]
     with running(Caddy, tmp_path, certificates, ", usage: backend") as scene:
         scene.server.will_answer(Pieces(pieces=[answered.body]))
         assert scene.ask().status == 200

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.gateways.answers_with_usage import CHAT, EVENTS, FAKE, WITH_USAGE, WITHOUT_USAGE, Answer
+from tests.gateways.answer import EVENTS, Answer
+from tests.gateways.answers_with_usage import CHAT, FAKE, WITH_USAGE
+from tests.gateways.answers_without_usage import WITHOUT_USAGE
 from tests.gateways.reported_traffic import ASKED, Traffic
 from tests.support.pieces_server import Pieces
 from tests.support.stub_authz import Denying
@@ -22,15 +24,15 @@ def as_sent(answer: Answer) -> list[bytes]:
 
 
 def byte_by_byte(answer: Answer) -> list[bytes]:
-    return [bytes([byte]) for byte in b"".join(answer.parts)]
+    return answer.pieces(1)
 
 
 def at_once(answer: Answer) -> list[bytes]:
-    return [b"".join(answer.parts)]
+    return [answer.body]
 
 
 def at_random(answer: Answer) -> list[bytes]:
-    text, found, chance = b"".join(answer.parts), [], random.Random(7)
+    text, found, chance = answer.body, [], random.Random(7)
     while text:
         size = chance.randint(1, 60)
         found.append(text[:size])
@@ -44,8 +46,7 @@ def test_authz_is_told_what_the_model_server_said(traffic: Traffic, name: str, c
     answer = (WITH_USAGE | WITHOUT_USAGE)[name]
     pieces = [piece for piece in cut(answer) if piece]
     response = traffic.ask(Pieces(pieces=pieces, content_type=answer.content_type))
-    whole = b"".join(answer.parts)
-    assert (response.status, response.body) == (200, whole)
+    assert (response.status, response.body) == (200, answer.body)
     told = traffic.told()
     assert told.pop("duration_ms") >= 0
     assert told == {
@@ -54,8 +55,8 @@ def test_authz_is_told_what_the_model_server_said(traffic: Traffic, name: str, c
         "status": 200,
         "reached": True,
         "aborted": False,
-        "streamed": answer.content_type == EVENTS,
-        "response_bytes": len(whole),
+        "streamed": answer.streamed,
+        "response_bytes": len(answer.body),
     }
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.gateways.answers_with_usage import CHAT, EVENTS, chunk
+from tests.gateways.answer import EVENTS, chunk
+from tests.gateways.answers_with_usage import CHAT
 from tests.gateways.clients import leaving, read_until, wait_for
 from tests.gateways.reported_traffic import ASKED, Traffic
 from tests.support.gateway import Around, RealGateway

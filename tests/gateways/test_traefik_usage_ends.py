@@ -13,7 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.gateways.answers_with_usage import CHAT, EVENTS, chunk
+from tests.gateways.answer import EVENTS, chunk
+from tests.gateways.answers_with_usage import CHAT
 from tests.gateways.clients import leaving, read_all, read_until, wait_for
 from tests.gateways.reported_traffic import ASKED, Traffic
 from tests.support.certificates import Certificates
