@@ -398,7 +398,7 @@ def _too_long(seen: Peek, asked: Asked) -> Refusal | None:
 
 
 def _nowhere(taken: Route, wishes: Wishes, model: str | None, rules: Rules) -> Refusal | None:
-    """A target that does not serve the model; or no target, where no model server serves the request by itself."""
+    """A target that does not serve the model; or none, where no model server serves the request by itself."""
     target, offer = wishes.target, taken.preferences
     if target is not None:
         if target.models is None or model is None or model in target.models:
@@ -409,5 +409,6 @@ def _nowhere(taken: Route, wishes: Wishes, model: str | None, rules: Rules) -> R
     if offer is not None and offer.targets:
         return Refusal(Reason.TARGET_NOT_ALLOWED, "Nothing here serves the request by itself. Name a target.")
     if model is None:
-        return Refusal(Reason.MODEL_REQUIRED, "Several model servers stand behind this: name a model.", "model")
+        text = "Several model servers stand behind this: name a model."
+        return Refusal(Reason.MODEL_REQUIRED, text, "model")
     return Refusal(Reason.MODEL_UNKNOWN, param="model")

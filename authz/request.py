@@ -17,7 +17,7 @@ STREAM_TIMEOUT_MS = 86_400_000
 """How long one response or WebSocket may last, where the gateway's entry does not say otherwise."""
 
 LEASE_MS = 60_000
-"""A response of which its gateway tells nothing for so long counts as ended, where its entry says no other."""
+"""A response of which nothing is told for so long counts as ended, unless the gateway's entry says other."""
 
 SHORTEST_LEASE_MS = 3_000
 """No lease is shorter: gateways tell every third of it."""

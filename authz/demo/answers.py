@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 CREATED_AT = 1_767_225_600  # s since the epoch; a constant, so that answers can be compared
+CONTEXT = 8192  # tokens; told, and not insisted on
 DEFAULT_TOKENS = 16
 MOST_TOKENS = 100_000
 _WORDS = (

@@ -25,6 +25,7 @@ from typing import Any, Final
 import uvicorn
 
 from authz.demo.answers import (
+    CONTEXT,
     CREATED_AT,
     Answer,
     ChatAnswer,
@@ -133,7 +134,13 @@ class ModelServer:
         return {
             "object": "list",
             "data": [
-                {"id": name, "object": "model", "created": CREATED_AT, "owned_by": "demo"}
+                {
+                    "id": name,
+                    "object": "model",
+                    "created": CREATED_AT,
+                    "owned_by": "demo",
+                    "max_model_len": CONTEXT,
+                }
                 for name in self._models or ("demo",)
             ],
         }

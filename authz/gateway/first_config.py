@@ -7,12 +7,13 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 
 GATEWAY = "envoy"
 BACKEND = "upstream"
@@ -22,7 +23,7 @@ _TEXT = """\
 # Written by `authz up`, and yours to change: it is kept. On every start `authz up` sets again
 # - gateways.envoy.listen.http from --port,
 # - backends.upstream.url from --upstream,
-# - the models without settings of their own from what the upstream lists at /v1/models.
+# - the models without settings of their own from what the upstream lists at /v1/models, and their context.
 # `authz config schema` describes every key; `authz config validate` checks the file.
 store: sqlite:authz.db
 
@@ -82,6 +83,7 @@ class Wanted:
     listen: str | None = None  # of the gateway, host:port
     upstream: str | None = None  # scheme, host and port
     models: Sequence[str] | None = None  # those that the upstream lists
+    contexts: Mapping[str, int] = field(default_factory=dict)  # their tokens, where it tells
 
 
 class NotOurs(Exception):
@@ -121,7 +123,7 @@ def _set(data: Any, wanted: Wanted, path: Path) -> None:
         if wanted.upstream is not None:
             data["backends"][BACKEND]["url"] = wanted.upstream
         if wanted.models is not None:
-            _set_models(data, wanted.models)
+            _set_models(data, wanted.models, wanted.contexts)
     except (KeyError, TypeError, AttributeError):
         raise NotOurs(
             f"{path} has no `gateways.{GATEWAY}` or `backends.{BACKEND}`, which `authz up` works with; "
@@ -129,16 +131,19 @@ def _set(data: Any, wanted: Wanted, path: Path) -> None:
         ) from None
 
 
-def _set_models(data: Any, served: Sequence[str]) -> None:
+def _set_models(data: Any, served: Sequence[str], contexts: Mapping[str, int]) -> None:
     """Those with settings of their own are the operator's; of the others there are as many as are served."""
     models = data.setdefault("models", {})
-    for name in [name for name, settings in models.items() if not settings and name not in served]:
-        del models[name]
+    ours = [name for name, settings in models.items() if not settings or settings.keys() == {"context"}]
+    for name in ours:
+        if name not in served:
+            del models[name]
     for name in served:
-        if name not in models:
-            if models.fa.flow_style() and not models:
-                models.fa.set_block_style()
-            models[name] = {}
+        if name not in models and models.fa.flow_style() and not models:
+            models.fa.set_block_style()
+        if name not in models or (name in contexts and not models[name]):
+            settings = models[name] = CommentedMap({"context": contexts[name]} if name in contexts else {})
+            settings.fa.set_flow_style()
 
 
 def _dump(yaml: YAML, data: Any) -> str:

@@ -1,7 +1,7 @@
 """Looking from outside whether something answers, and what a model server serves."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -23,6 +23,7 @@ class Served:
 
     models: tuple[str, ...]
     unusable: tuple[str, ...]
+    contexts: Mapping[str, int]  # tokens, as far as it tells (vLLM: `max_model_len`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,12 @@ async def served_models(upstream: str, *, bearer: str | None = None, seconds: fl
     if answer.status_code != HTTPStatus.OK:
         raise NoAnswer(f"it answers GET /v1/models with HTTP {answer.status_code}")
     try:
-        listed = dict.fromkeys(str(model["id"]) for model in answer.json()["data"])
-    except (ValueError, KeyError, TypeError):
+        listed = {str(model["id"]): model.get("max_model_len") for model in answer.json()["data"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise NoAnswer("what it answers to GET /v1/models is not a list of models") from None
     usable = tuple(name for name in listed if _is_model_name(name))
-    return Served(usable, tuple(name for name in listed if name not in usable))
+    contexts = {name: size for name in usable if type(size := listed[name]) is int and size > 0}
+    return Served(usable, tuple(name for name in listed if name not in usable), contexts)
 
 
 def _is_model_name(name: str) -> bool:

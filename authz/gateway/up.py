@@ -24,7 +24,7 @@ from authz.gateway.preflight import (
     listen_address,
     reached,
 )
-from authz.gateway.probe import NoAnswer, get, served_models
+from authz.gateway.probe import NoAnswer, Served, get, served_models
 from authz.gateway.supervise import Say, Supervisor, stop_all
 from authz.store.open import open_view
 
@@ -32,6 +32,7 @@ STOP_GRACE = 1.2
 """Seconds that all children together get to end by themselves; two in all is what we promise."""
 
 DEMO_MODELS = ("demo",)
+DEMO = Served(DEMO_MODELS, (), {"demo": 8192})  # as the demo model server would tell
 START_DEADLINE = 30.0
 _UPSTREAM_EVERY = 2.0
 _LARGEST_LOG = 16 << 20
@@ -77,9 +78,9 @@ class Up:
         asked.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = load(self._config, secrets_required=False) if self._config.exists() else None
         upstream = self._demo(before) if asked.demo else _upstream(asked, before)
-        served = DEMO_MODELS if asked.demo else await self._served(upstream)
+        served = DEMO if asked.demo else await self._served(upstream)
         listen = listen_address(asked.port, before)
-        loaded = self._write_config(Wanted(listen=listen, upstream=upstream, models=served))
+        loaded = self._write_config(_wanted(served, listen=listen, upstream=upstream))
         addresses = addresses_of(loaded)
         check_ports(addresses, self._config)
         key = self._renew_key(loaded)
@@ -122,7 +123,7 @@ class Up:
         self._supervise(self._command("model", "authz.demo.model_server", "--port", str(port), *models), port)
         return f"http://127.0.0.1:{port}"
 
-    async def _served(self, upstream: str) -> tuple[str, ...] | None:
+    async def _served(self, upstream: str) -> Served | None:
         """The upstream's models; None, said aloud, where it does not tell."""
         try:
             served = await served_models(upstream)
@@ -136,7 +137,7 @@ class Up:
             self._say(
                 f"warning: the model {name!r} is left out: no config can hold its name; rename it there."
             )
-        return served.models
+        return served
 
     def _write_config(self, wanted: Wanted) -> Loaded:
         ports = dict(_SERVICE_PORTS)
@@ -223,10 +224,16 @@ class Up:
                 continue
             with suppress(NoAnswer):
                 served = await served_models(upstream)
-                keep(self._asked.directory, Wanted(models=served.models), {})
+                keep(self._asked.directory, _wanted(served), {})
                 names = ", ".join(served.models) or "none"
                 self._say(f"the model server at {upstream} answers now; its models: {names}")
                 up = True
+
+
+def _wanted(served: Served | None, *, listen: str | None = None, upstream: str | None = None) -> Wanted:
+    if served is None:
+        return Wanted(listen=listen, upstream=upstream)
+    return Wanted(listen=listen, upstream=upstream, models=served.models, contexts=served.contexts)
 
 
 def _upstream(asked: Asked, before: Loaded | None) -> str:

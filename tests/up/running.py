@@ -49,7 +49,7 @@ class RunningUp:
         if not (directory / "authz.yaml").exists():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             ports = {place: free_port() for place in ("decisions.http", "decisions.grpc", "admin.listen")}
-            keep(directory, Wanted(), ports)
+            keep(directory, Wanted(upstream=f"http://127.0.0.1:{free_port()}"), ports)
         self._errors = (directory / "stderr").open("w+")
         command = [AUTHZ, "up", "--dir", str(directory), "--port", str(self.port), *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, text=True)

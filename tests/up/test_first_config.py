@@ -88,6 +88,16 @@ def test_the_operators_part_is_kept_word_for_word(tmp_path: Path) -> None:
     assert load(path).config.models["a"].context == 8000
 
 
+def test_what_the_upstream_tells_of_a_context_is_taken_over_where_nothing_is_said(tmp_path: Path) -> None:
+    path = keep(tmp_path, WANTED, PORTS)
+    path.write_text(path.read_text().replace("  a: {}", "  a: {context: 4k, max_output: 1k}"))
+    keep(tmp_path, Wanted(models=["a", "org/b", "c"], contexts={"a": 8192, "org/b": 16384}), {})
+    models = load(path).config.models
+    assert [models[name].context for name in ("a", "org/b", "c")] == [4000, 16384, None]
+    keep(tmp_path, Wanted(models=["c"]), {})  # the others are served no more; one is the operator's
+    assert list(load(path).config.models) == ["a", "c"]
+
+
 @pytest.mark.parametrize("models", [[], ["x"], ["a", "org/b", "c:7b", "d@e+f"]])
 def test_models_follow_the_upstream(tmp_path: Path, models: list[str]) -> None:
     path = keep(tmp_path, WANTED, PORTS)

@@ -99,11 +99,15 @@ async def test_what_is_no_http_is_no_answer(answer: bytes) -> None:
 
 
 async def test_the_models_of_a_server() -> None:
-    listed = '{"data": [{"id": "a"}, {"id": "org/b:7b"}, {"id": "/models/x.gguf"}, {"id": "a"}, {"id": ""}]}'
+    listed = (
+        '{"data": [{"id": "a"}, {"id": "org/b:7b", "max_model_len": 8192}, {"id": "/models/x.gguf"}, '
+        '{"id": "a", "max_model_len": "many"}, {"id": ""}]}'
+    )
     with ScriptedServer(_http("200 OK", listed)) as server:
         served = await served_models(f"http://127.0.0.1:{server.port}")
     assert served.models == ("a", "org/b:7b")
     assert served.unusable == ("/models/x.gguf", "")
+    assert served.contexts == {"org/b:7b": 8192}
 
 
 @pytest.mark.parametrize(
