@@ -341,7 +341,9 @@ class TestEnvoy(ForwardAuthContract):
         authz.answer = Allowing()
         send("POST", f"/echo/told?key={KEY}", None, b"{}")
         deadline = time.monotonic() + 5
-        while not authz.access_log or "/echo/refused" not in gateway.log:
+        while not authz.access_log or not all(
+            path in gateway.log for path in ("/echo/refused", "/echo/told")
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         lines = [json.loads(line) for line in gateway.log.splitlines() if line.startswith("{")]
