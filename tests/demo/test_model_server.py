@@ -129,7 +129,9 @@ def test_events_tell_when_they_left(model: DemoModel) -> None:
             arrivals = [found for line in response.iter_lines() if (found := arrival(line))]
     sent = [found.sent_ns for found in arrivals]
     assert len(arrivals) == 6
-    assert all(later - earlier >= 20_000_000 for earlier, later in pairwise(sent))
+    assert all(
+        later - earlier >= 18_000_000 for earlier, later in pairwise(sent)
+    )  # a loop's timer may be early
     assert all(0 <= found.lag_ms < 1000 for found in arrivals)
 
 
