@@ -13,6 +13,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 JOBS ?= 2
+# Many tests share the machine with real servers and each other: one that fails is tried once more, and told as `rerun`.
+RETRY ?= --reruns 1 --reruns-delay 2
 
 .PHONY: run test lint check bench soak install
 .NOTPARALLEL:
@@ -21,7 +23,7 @@ run: $(INSTALLED)
 	@$(BIN)/authz up --demo $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(RETRY) $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
