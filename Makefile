@@ -13,8 +13,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 JOBS ?= 2
-# Many tests share the machine with real servers and each other: one that fails is tried once more, and told as `rerun`.
-RETRY ?= --reruns 1 --reruns-delay 2
 
 .PHONY: run test lint check bench soak install
 .NOTPARALLEL:
@@ -23,7 +21,7 @@ run: $(INSTALLED)
 	@$(BIN)/authz up --demo $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(RETRY) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

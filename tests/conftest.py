@@ -1,7 +1,24 @@
 """What holds for every test."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # On a busy machine an example takes as long as it takes: that says nothing about the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+TIMED = (
+    "tests/gateways/",
+    "tests/up/",
+    "tests/demo/",
+    "tests/acceptance/test_streaming_lag.py",
+    "tests/reliability/test_flood.py",
+)
+"""Tests that wait by the wall clock for real processes, beside other tests on the same two cores."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Only these are tried once more, and told as `rerun`. What must never happen is never tried again."""
+    for item in items:
+        if item.nodeid.startswith(TIMED):
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
