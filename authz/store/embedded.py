@@ -72,6 +72,9 @@ class EngineCounters:
         self._engine = engine
         self._clock = clock
 
+    def place(self, holds: Sequence[Hold]) -> str:
+        return ""
+
     async def reserve(
         self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved | Exhausted:

@@ -44,7 +44,8 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     the most the window may hold; for GCRA it is the burst, and the level drains
     `rate` units per `window` ms. `bounds` are consecutive calendar starts:
     previous, current, next, after next. A `shadow` hold is charged and reported
-    but never denies.
+    but never denies. `owner` is whose counter it is, "team:NAME" or "user:NAME"; "" where it is nobody's
+    alone. A store on many servers keeps what has one owner together.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     rate: int = 0
     bounds: tuple[int, int, int, int] = (0, 0, 0, 0)
     shadow: bool = False
+    owner: str = ""
 
 
 class Level(Struct, frozen=True, array_like=True, gc=False):
@@ -114,6 +116,10 @@ class Remembered(Struct, frozen=True):
 
 class Counters(Protocol):
     """Reserve before, settle after. All or nothing; see `quota-semantics` in docs/."""
+
+    def place(self, holds: Sequence[Hold]) -> str:
+        """What the id of a reservation of these holds ends with, for `settle` to find it; mostly nothing."""
+        ...
 
     async def reserve(
         self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""

@@ -37,6 +37,9 @@ class ViewCounters:
         self._database = database
         self._clock = clock
 
+    def place(self, holds: Sequence[Hold]) -> str:
+        return ""
+
     async def reserve(
         self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved | Exhausted:
