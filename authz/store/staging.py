@@ -7,6 +7,7 @@ from authz.store.leases import Leases
 from authz.store.protocols import Hold, Kind
 from authz.store.tables import Tables
 
+_CONCURRENCY = Kind.CONCURRENCY  # quicker to find than a member
 _CHARGE = tuple(kind.charge for kind in KINDS)
 _FULL = tuple(kind.full for kind in KINDS)
 
@@ -30,7 +31,7 @@ def stage(tables: Tables, holds: Sequence[Hold], now: int) -> Stage:
     counters, slots = staged.counters, None
     for index, hold in enumerate(holds):
         kind = hold.kind
-        if kind is Kind.CONCURRENCY:
+        if kind is _CONCURRENCY:
             slots = {hold.key} if slots is None else slots | {hold.key}
             _stage_slot(tables.leases.get(hold.key), staged, index, hold, now)
             continue
