@@ -86,7 +86,7 @@ class Engine:
         if before is not None or known.was_settled(reservation):
             if before is not None and _is_retry(before, gateway, now):
                 states = answers.views(self.tables, holds, now)
-                return Reserved(answers.levels(self.tables, states, holds, now), True)
+                return Reserved(answers.levels(self.tables, holds, states, now), True)
             reservation = self._another(reservation, now)
         staged = stage(self.tables, holds, now)
         if staged.denied:
@@ -105,7 +105,7 @@ class Engine:
         if self.journal is not None:
             self.journal(Reserve(now, reservation, gateway, ttl_ms, holds, facts, kept))
         self._commit(staged, now, reservation, gateway, ttl_ms, holds, facts, kept)
-        levels = answers.levels(self.tables, staged.counters, holds, now)
+        levels = answers.levels(self.tables, holds, staged.states, now)
         return Reserved(levels, False, tuple(staged.over))
 
     def find(self, now: int, reservation: str, gateway: str) -> Remembered | Outcome:
@@ -150,7 +150,7 @@ class Engine:
         staged = stage(self.tables, holds, now)
         if staged.denied:
             return answers.exhausted(self.tables, staged.denied, holds, now)
-        levels = answers.levels(self.tables, staged.counters, holds, now, asked=True)
+        levels = answers.levels(self.tables, holds, staged.states, now, asked=True)
         return Reserved(levels, False, tuple(staged.over))
 
     def apply(self, op: Op) -> None:
@@ -199,8 +199,7 @@ class Engine:
         facts: bytes,
         kept: bool,
     ) -> None:
-        counters = staged.counters
-        self.tables.put(counters)
+        self.tables.put(staged.counters)
         if not kept:
             if facts:
                 self._closed.append(Closed(reservation, gateway, now, now, facts, expired=True))
@@ -208,8 +207,7 @@ class Engine:
         phase = _OPEN if facts else _phase_of(holds)
         if phase is _BRIEF and ttl_ms <= 0:
             return
-        labels = tuple([counters.get(hold.key) for hold in holds])
-        made = Reservation(phase, gateway, now, now + ttl_ms, holds, labels, facts)
+        made = Reservation(phase, gateway, now, now + ttl_ms, holds, tuple(staged.states), facts)
         self.reservations.add(reservation, made)
         if phase is _OPEN:
             self.tables.take(reservation, made)

@@ -79,7 +79,8 @@ def wait(hold: Hold, state: State, now: int) -> int:
 
 
 def reset(state: State, now: int) -> int:
-    return max(0, state[END] - now)
+    left = state[END] - now
+    return left if left > 0 else 0
 
 
 def refund(hold: Hold, state: State | None, label: State, amount: int, now: int) -> State | None:
