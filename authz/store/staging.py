@@ -30,7 +30,7 @@ def stage(tables: Tables, holds: Sequence[Hold], now: int) -> Stage:
     """Charge every hold to a copy. ValueError: two holds share a counter."""
     staged = Stage()
     counters, states, slots = staged.counters, staged.states, None
-    find = tables.find
+    there = tables.counters
     for index, hold in enumerate(holds):
         kind = hold.kind
         if kind is _CONCURRENCY:
@@ -38,9 +38,12 @@ def stage(tables: Tables, holds: Sequence[Hold], now: int) -> Stage:
             states.append(None)
             _stage_slot(tables.leases.get(hold.key), staged, index, hold, now)
             continue
-        state = find(hold)
-        if state is None:
-            staged.fresh += 1
+        key = hold.key
+        state = there.get(key)
+        if state is None or state[1] != hold.window or state[0] != kind:
+            state = tables.find(hold)  # on the disk perhaps
+            if state is None:
+                staged.fresh += 1
         after = _CHARGE[kind](hold, state, now)
         if hold.amount and _FULL[kind](hold, after):
             if not hold.shadow:
@@ -48,7 +51,7 @@ def stage(tables: Tables, holds: Sequence[Hold], now: int) -> Stage:
             else:
                 staged.over.append(index)
                 after = KINDS[kind].cap(after)
-        counters[hold.key] = after
+        counters[key] = after
         states.append(after)
     staged.has_slots = slots is not None
     if len(counters) + len(slots or ()) != len(holds):
