@@ -53,7 +53,7 @@ def levels(
         if state is None:
             answer.append(_slots(tables, hold, now, asked))
             continue
-        kind = hold.kind
+        kind = state[0]
         used = _USED[kind](state)
         held = running_holds.get(hold.key) if running_holds else None
         running = 0 if held is None or held[0] != _MARK[kind](state) else min(held[1], used)
