@@ -47,7 +47,9 @@ def rate_headers(limits: Sequence[LimitState], *, wait_ms: int | None = None) ->
         if limit.shadow:
             continue
         kept = _kept.get(id(limit))
-        policy, head, tail = kept[1] if kept is not None and kept[0] is limit else _keep(limit)
+        if kept is None or kept[0] is not limit:
+            kept = _keep(limit)
+        _, policy, head, tail = kept
         policies.append(policy)
         remaining, unit, seconds = state.remaining, limit.unit, state.reset_after
         shown = remaining if 0 <= remaining <= LARGEST else _bounded(remaining)
@@ -97,15 +99,16 @@ def _bounded(amount: int) -> int:
     return min(max(amount, 0), LARGEST)
 
 
-_kept: dict[int, tuple[Limit, tuple[str, str, str]]] = {}
+_Kept = tuple[Limit, str, str, str]
+_kept: dict[int, _Kept] = {}
 """Limits live long and are many requests' own: they are told by identity, which is cheaper than by value."""
 
 
-def _keep(limit: Limit) -> tuple[str, str, str]:
-    spelled = _spell(limit)
+def _keep(limit: Limit) -> _Kept:
+    spelled = (limit, *_spell(limit))
     if len(_kept) >= _MOST_KEPT:
         _kept.clear()
-    _kept[id(limit)] = (limit, spelled)
+    _kept[id(limit)] = spelled
     return spelled
 
 
