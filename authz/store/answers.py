@@ -49,7 +49,8 @@ def levels(
     """A level for each hold and the state of its counter. `asked`: slots as they would be with one more."""
     answer = []
     running_holds = tables.held
-    for hold, state in zip(holds, states, strict=True):
+    for index, hold in enumerate(holds):
+        state = states[index]
         if state is None:
             answer.append(_slots(tables, hold, now, asked))
             continue
