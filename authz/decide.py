@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
-from authz import canonical, edit, preference, route, upstream
+from authz import canonical, edit, preference, upstream
 from authz.authenticate.presented import Presented, Twice
 from authz.authenticate.protocol import Refused
 from authz.authorize import Asked, authorize
@@ -112,7 +112,7 @@ class Decider:
         known.target = target
 
         known.stage = "route"
-        found = route.find(rules.routes, target, request)
+        found = rules.find(target, request)
         if found is None:
             text = f"No route serves {target.method} {target.path[:200]}."
             return self._refuse(known, Refusal(Reason.NO_ROUTE, text))

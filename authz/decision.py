@@ -27,7 +27,7 @@ class Limit(Struct, frozen=True, kw_only=True):
     shadow: bool = False
 
 
-class LimitState(Struct, frozen=True):
+class LimitState(Struct, frozen=True, gc=False):
     """One policy's figures after the decision, in the policy's unit."""
 
     limit: Limit

@@ -49,6 +49,10 @@ class PathPattern(Struct, frozen=True):
             return cls(text, _template(text), None)
         return cls(text, None, stem if star else None)
 
+    @property
+    def is_exact(self) -> bool:
+        return self.regex is None and self.prefix is None
+
     def match(self, path: str) -> Mapping[str, str] | None:
         """The template's variables, empty for the other forms; None: no match."""
         if self.regex is not None:
@@ -115,6 +119,17 @@ class Match(Struct, frozen=True, kw_only=True):
                 return variables
         return None
 
+    @property
+    def written_out(self) -> frozenset[str]:
+        """The paths that are named as they are."""
+        exact = frozenset([pattern.text for pattern in self.paths if pattern.is_exact])
+        return exact.union(*[paths for family in self.families for paths in FAMILIES[family].values()])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes paths that are not written out."""
+        return not self.families and not all(pattern.is_exact for pattern in self.paths)
+
     def _host(self, host: str) -> bool:
         if host in self.hosts:
             return True
@@ -144,10 +159,23 @@ class Route(Struct, frozen=True, kw_only=True):
     request_id_header: str | None = None  # of the client's own id
 
 
-def find(routes: Sequence[Route], target: Target, request: Request) -> tuple[Route, Mapping[str, str]] | None:
-    """The first route that matches, with its path variables."""
-    for route in routes:
-        variables = route.match(target, request)
-        if variables is not None:
-            return route, variables
-    return None
+class Finder:
+    """Finds the first route that matches. Those that can take a path are known before it comes."""
+
+    __slots__ = ("_by_path", "_open")
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._open = tuple([route for route in routes if route.match.is_open])
+        paths = frozenset[str]().union(*[route.match.written_out for route in routes])
+        self._by_path = {
+            path: tuple([each for each in routes if each.match.is_open or path in each.match.written_out])
+            for path in paths
+        }
+
+    def __call__(self, target: Target, request: Request) -> tuple[Route, Mapping[str, str]] | None:
+        """The route, with its path variables."""
+        for route in self._by_path.get(target.path, self._open):
+            variables = route.match(target, request)
+            if variables is not None:
+                return route, variables
+        return None

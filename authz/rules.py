@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from authz.catalog import Catalog
 from authz.limit.admission import Reckoning
-from authz.route import Route
+from authz.route import Finder, Route
 from authz.upstream import Backend
 
 NO_RECKONINGS: Mapping[str, Reckoning] = {}
@@ -17,6 +17,7 @@ class Rules(Struct, frozen=True, kw_only=True):
 
     digest: str  # of the file it came from; /readyz shows it
     routes: tuple[Route, ...]
+    find: Finder  # of these routes
     catalog: Catalog
     reckonings: Mapping[str, Reckoning] = (
         NO_RECKONINGS  # of the models that are reckoned in a way of their own

@@ -36,7 +36,7 @@ from authz.limit.policy import Override, Policy, When
 from authz.limit.tokenizer import read_tokenizer
 from authz.preference import Offer
 from authz.quota import Algorithm, Quota, Unit, Window
-from authz.route import Match, PathPattern, Route
+from authz.route import Finder, Match, PathPattern, Route
 from authz.rules import Rules
 from authz.store.protocols import Clock, Directory
 from authz.store.records import Access, Model, Price
@@ -174,12 +174,14 @@ def build_rules(loaded: Loaded, authenticators: Authenticators, directory: Direc
     ours |= {name for offer in offers.values() if offer is not None for name in offer.headers}
     # Where none takes every model, only the model says which of several it is.
     by_model = len(backends) > 1 and all(backend.models is not None for backend in backends.values())
+    routes = tuple(
+        _route(entry, authenticators, policies, offers[entry.name], sorted(ours), by_model)
+        for entry in config.routes
+    )
     return Rules(
         digest=loaded.digest,
-        routes=tuple(
-            _route(entry, authenticators, policies, offers[entry.name], sorted(ours), by_model)
-            for entry in config.routes
-        ),
+        routes=routes,
+        find=Finder(routes),
         catalog=Catalog({name: model_of(name, entry) for name, entry in config.models.items()}, directory),
         backends=tuple(backends.values()),
         rate_headers=config.rate_headers == "always",

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
-from authz import canonical, listing, route
+from authz import canonical, listing
 from authz.canonical import Target
 from authz.decide import Decider
 from authz.decision import Allow, Decision, Deny, LimitState, ListedModel, ModelList
@@ -67,7 +67,7 @@ class Service:
         if isinstance(decision, Deny):
             return decision
         rules, target = self.decider.rules, canonical.read(request)
-        found = None if isinstance(target, Refusal) else route.find(rules.routes, target, request)
+        found = None if isinstance(target, Refusal) else rules.find(target, request)
         models: Sequence[Model] = ()  # where a reload in between took the route away
         if isinstance(target, Target) and found is not None:
             models = listing.open_models(rules, found[0], request, target, decision.subject, self._clock())

@@ -127,7 +127,7 @@ class HasRoles(Struct, frozen=True):
     needs_model = False
 
     def refuses(self, asked: Asked) -> Refusal | None:
-        if self.roles & asked.subject.roles:
+        if not self.roles.isdisjoint(asked.subject.roles):
             return None
         return Refusal(
             Reason.NOT_AUTHORIZED, f"The caller needs one of the roles {', '.join(sorted(self.roles))}."

@@ -56,10 +56,6 @@ class Bound(Struct, frozen=True, kw_only=True):
         """In 1e-9 of the currency, rounded up."""
         return -(-(self.input * self.price.input + self.output * self.price.output) // MILLION)
 
-    def of(self, unit: Unit) -> int:
-        """In the unit."""
-        return _OF[unit](self)
-
     def with_answer(self, tokens: int) -> "Bound":
         """The bound if an answer has at most so many tokens."""
         return Bound(
@@ -73,7 +69,7 @@ class Bound(Struct, frozen=True, kw_only=True):
         )
 
 
-_OF: Mapping[Unit, Callable[[Bound], int]] = {
+BOUND_IN: Mapping[Unit, Callable[[Bound], int]] = {
     Unit.REQUESTS: lambda bound: 1,
     Unit.CONCURRENCY: lambda bound: 1,
     Unit.TOKENS: lambda bound: bound.input + bound.output,
@@ -81,6 +77,7 @@ _OF: Mapping[Unit, Callable[[Bound], int]] = {
     Unit.OUTPUT_TOKENS: lambda bound: bound.output,
     Unit.COST: lambda bound: bound.cost,
 }
+"""The most that a request can use, in each unit."""
 
 _NOTHING = Bound()
 

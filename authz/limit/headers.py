@@ -10,6 +10,7 @@ Units that the draft's registry lacks are spelled `tokens`, `input-tokens`,
 
 from base64 import b64encode
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 from math import ceil
 from urllib.parse import quote
@@ -45,12 +46,19 @@ def rate_headers(limits: Sequence[LimitState], *, wait_ms: int | None = None) ->
         limit = state.limit
         if limit.shadow:
             continue
-        policy, head, tail = _spelled(limit)
+        kept = _kept.get(id(limit))
+        if kept is None or kept[0] is not limit:
+            kept = _keep(limit)
+        _, policy, head, tail = kept
         policies.append(policy)
-        remaining = state.remaining
+        remaining, unit, seconds = state.remaining, limit.unit, state.reset_after
         shown = remaining if 0 <= remaining <= LARGEST else _bounded(remaining)
-        levels.append(f"{head}{shown}{_reset(state, wait_ms)}{tail}")
-        unit = limit.unit
+        if unit == "concurrency":  # nobody knows when a request ends
+            levels.append(f"{head}{shown}{tail}")
+        else:
+            if wait_ms is not None and wait_ms >= 0 and state.exhausted:
+                seconds = min(seconds, wait_ms / 1000)
+            levels.append(f"{head}{shown};t={ceil(seconds) if seconds > 0 else 0}{tail}")
         if unit == "requests":
             if requests is None or remaining < requests.remaining:
                 requests = state
@@ -63,17 +71,27 @@ def rate_headers(limits: Sequence[LimitState], *, wait_ms: int | None = None) ->
         ("ratelimit", ", ".join(levels)),
     )
     if requests is not None:
-        headers += _openai(requests, "requests")
+        headers += _openai(requests, _OPENAI_REQUESTS)
     if tokens is not None:
-        headers += _openai(tokens, "tokens")
+        headers += _openai(tokens, _OPENAI_TOKENS)
     return headers
 
 
-def _openai(state: LimitState, unit: str) -> tuple[Header, ...]:
+_OPENAI_REQUESTS = (
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+)
+_OPENAI_TOKENS = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
+
+
+def _openai(state: LimitState, names: tuple[str, str, str]) -> tuple[Header, ...]:
+    limit, remaining, reset = names
+    left = state.remaining
     return (
-        (f"x-ratelimit-limit-{unit}", str(state.limit.quota)),
-        (f"x-ratelimit-remaining-{unit}", str(max(state.remaining, 0))),
-        (f"x-ratelimit-reset-{unit}", spell_reset(state.reset_after)),
+        (limit, str(state.limit.quota)),
+        (remaining, str(left) if left > 0 else "0"),
+        (reset, spell_reset(state.reset_after)),
     )
 
 
@@ -81,35 +99,21 @@ def _bounded(amount: int) -> int:
     return min(max(amount, 0), LARGEST)
 
 
-def _reset(state: LimitState, wait_ms: int | None) -> str:
-    """`;t=`: whole seconds; a concurrency limit has none, nobody knows when a request ends."""
-    if state.limit.unit == "concurrency":
-        return ""
-    seconds = state.reset_after
-    if wait_ms is not None and wait_ms >= 0 and state.exhausted:
-        seconds = min(seconds, wait_ms / 1000)
-    return f";t={ceil(seconds)}" if seconds > 0 else ";t=0"
+_Kept = tuple[Limit, str, str, str]
+_kept: dict[int, _Kept] = {}
+"""Limits live long and are many requests' own: they are told by identity, which is cheaper than by value."""
 
 
-_kept: dict[int, tuple[Limit, tuple[str, str, str]]] = {}
-
-
-def _spelled(limit: Limit) -> tuple[str, str, str]:
-    """The RateLimit-Policy item, and a RateLimit item up to and after its figures.
-
-    Limits live long and are many requests' own: they are told by identity, which is cheaper than by value.
-    """
-    kept = _kept.get(id(limit))
-    if kept is not None and kept[0] is limit:
-        return kept[1]
-    spelled = _spell(limit)
+def _keep(limit: Limit) -> _Kept:
+    spelled = (limit, *_spell(limit))
     if len(_kept) >= _MOST_KEPT:
         _kept.clear()
-    _kept[id(limit)] = (limit, spelled)
+    _kept[id(limit)] = spelled
     return spelled
 
 
 def _spell(limit: Limit) -> tuple[str, str, str]:
+    """The RateLimit-Policy item, and a RateLimit item up to and after its figures."""
     name = f'"{quote_name(limit.policy)}"'
     window = (
         f";w={limit.window_seconds}" if limit.window_seconds > 0 and limit.unit != Unit.CONCURRENCY else ""
@@ -131,7 +135,12 @@ def spell_reset(seconds: float) -> str:
         return "0s"
     if seconds <= 0.999:
         return f"{ceil(seconds * 1000)}ms"
-    minutes, rest = divmod(ceil(seconds), 60)
+    return _spell_seconds(ceil(seconds))
+
+
+@lru_cache(maxsize=4096)
+def _spell_seconds(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
     if minutes == 0:
         return f"{rest}s"
     hours, minutes = divmod(minutes, 60)

@@ -39,6 +39,15 @@ def spell(partition: Partition) -> str:
     return ", ".join(f"{dimension}={value}" for dimension, value in partition)
 
 
+def reader_of(dimensions: Sequence[str]) -> Callable[[Spending], tuple[str, ...]]:
+    """The values of all dimensions of a policy. Most policies have one."""
+    readers = readers_of(dimensions)
+    if len(readers) == 1:
+        (read,) = readers
+        return lambda spending: (read(spending),)
+    return lambda spending: tuple([read(spending) for read in readers])
+
+
 def readers_of(dimensions: Sequence[str]) -> tuple[Reader, ...]:
     """One reader per dimension of a policy."""
     return tuple(_READERS.get(dimension) or _named(*dimension.split(":", 1)) for dimension in dimensions)

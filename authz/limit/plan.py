@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from authz.calendar import calendar_bounds
 from authz.decision import Limit, LimitState
-from authz.limit.partition import Partition, counter_key, readers_of, spell
+from authz.limit.estimate import BOUND_IN
+from authz.limit.partition import Partition, counter_key, reader_of, spell
 from authz.limit.policy import Policy
 from authz.limit.spending import Spending
 from authz.quota import Algorithm, OwnedQuotas
@@ -35,41 +36,44 @@ class Planned(Struct, frozen=True):
 class Planner:
     """A policy at work. It keeps what it planned for the partitions seen last, because most come again."""
 
-    __slots__ = ("_beside", "_kept", "_readers", "policy")
+    __slots__ = ("_beside", "_kept", "_needed", "_read", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._readers = readers_of(policy.partition_by)
+        self._read = reader_of(policy.partition_by)
+        self._needed = BOUND_IN[policy.quota.unit]
         self._kept: dict[tuple[tuple[str, ...], int | None], Planned] = {}
         self._beside = Planner(policy.beside()) if policy.shadow_amount is not None else None
 
-    def plan(self, spending: Spending, directory: Directory, now: int) -> list[Planned]:
-        """This policy's part of the request, and its shadow's; nothing where it does not apply."""
+    def plan(self, spending: Spending, directory: Directory, now: int, planned: list[Planned]) -> None:
+        """Append this policy's part of the request, and its shadow's; nothing where it does not apply."""
         policy = self.policy
         if policy.when is not None and not policy.when(spending):
-            return []
-        values = tuple([read(spending) for read in self._readers])
-        needed = spending.bound.of(policy.quota.unit)
+            return
+        values, needed = self._read(spending), self._needed(spending.bound)
         adjustments = directory.adjustments(policy.name)
         amount = policy.amount_for(self._partition(values), adjustments, now) if adjustments else None
-        planned = [self.part(values, needed, now, amount)]
+        planned.append(self.part(values, needed, now, amount))
         if self._beside is not None:
             planned.append(self._beside.part(values, needed, now, policy.shadow_amount))
-        return planned
 
     def of_amount(self, spending: Spending, now: int, amount: int) -> Planned:
         """The part of the request, where the quota is what the request itself asks for."""
-        values = tuple([read(spending) for read in self._readers])
-        return self.part(values, spending.bound.of(self.policy.quota.unit), now, amount)
+        return self.part(self._read(spending), self._needed(spending.bound), now, amount)
+
+    def of_owner(self, owner: str, spending: Spending, now: int) -> Planned:
+        """The part of the request, where the policy is a limit of the owner alone."""
+        return self.part((owner,), self._needed(spending.bound), now)
 
     def part(self, values: tuple[str, ...], needed: int, now: int, amount: int | None = None) -> Planned:
         """The part of one partition. `amount` is the quota in force; None: what the configuration says."""
-        window, bounds = self.policy.quota.window, _NO_BOUNDS
-        if window.period:
-            bounds = calendar_bounds(now, window.period, window.timezone, window.week_start)
         kept = self._kept.get((values, amount))
-        if kept is not None and kept.hold.amount == needed and kept.hold.bounds is bounds:
-            return kept
+        if kept is not None:
+            hold = kept.hold
+            if hold.amount == needed and (
+                hold.bounds is _NO_BOUNDS or hold.bounds[1] <= now < hold.bounds[2]
+            ):
+                return kept
         partition = self._partition(values)
         in_force = self.policy.amount_for(partition, {}, now) if amount is None else amount
         hold = hold_of(self.policy, partition, in_force, needed=needed, now=now)
@@ -108,11 +112,10 @@ def plan(planners: Sequence[Planner], spending: Spending, directory: Directory, 
     """Every policy of the route that applies, and every limit of the key, the user and the team."""
     planned: list[Planned] = []
     for planner in planners:
-        planned += planner.plan(spending, directory, now)
+        planner.plan(spending, directory, now, planned)
     for owned in spending.subject.quotas:
         for planner in _planners_of(owned):
-            needed = spending.bound.of(planner.policy.quota.unit)
-            planned.append(planner.part((owned.owner,), needed, now))
+            planned.append(planner.of_owner(owned.owner, spending, now))
     return planned
 
 

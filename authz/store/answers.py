@@ -7,19 +7,19 @@ from authz.store.protocols import Exhausted, Hold, Kind, Level, Outcome, Settled
 from authz.store.reservations import Reservation
 from authz.store.tables import Tables
 
+_CALENDAR, _CONCURRENCY = Kind.CALENDAR, Kind.CONCURRENCY  # quicker to find than a member
 _VIEW = tuple(kind.view for kind in KINDS)
 _USED = tuple(kind.used for kind in KINDS)
 _RESET = tuple(kind.reset for kind in KINDS)
 _MARK = tuple(kind.mark for kind in KINDS)
 
 
-def views(tables: Tables, holds: Sequence[Hold], now: int) -> dict[str, State]:
-    """The counters of these holds as they stand at `now`."""
-    return {
-        hold.key: KINDS[hold.kind].view(hold, tables.find(hold), now)
+def views(tables: Tables, holds: Sequence[Hold], now: int) -> list[State | None]:
+    """The counter of each hold as it stands at `now`; None: a slot."""
+    return [
+        _VIEW[hold.kind](hold, tables.find(hold), now) if hold.kind is not _CONCURRENCY else None
         for hold in holds
-        if hold.kind is not Kind.CONCURRENCY
-    }
+    ]
 
 
 def exhausted(tables: Tables, denied: Sequence[int], holds: Sequence[Hold], now: int) -> Exhausted:
@@ -27,29 +27,34 @@ def exhausted(tables: Tables, denied: Sequence[int], holds: Sequence[Hold], now:
     states = views(tables, holds, now)
     waits = []
     for index in denied:
-        hold = holds[index]
-        if hold.kind is not Kind.CONCURRENCY:
-            waits.append(KINDS[hold.kind].wait(hold, states[hold.key], now))
+        hold, state = holds[index], states[index]
+        if state is not None:
+            waits.append(KINDS[hold.kind].wait(hold, state, now))
         elif hold.quota > 0:
             waits.append(tables.leases[hold.key].wait(now))
         else:
             waits.append(-1)
     wait = -1 if min(waits) < 0 else max(waits)
-    return Exhausted(tuple(denied), wait, levels(tables, states, holds, now))
+    return Exhausted(tuple(denied), wait, levels(tables, holds, states, now))
 
 
 def levels(
-    tables: Tables, states: Mapping[str, State], holds: Sequence[Hold], now: int, *, asked: bool = False
+    tables: Tables,
+    holds: Sequence[Hold],
+    states: Sequence[State | None],
+    now: int,
+    *,
+    asked: bool = False,
 ) -> tuple[Level, ...]:
-    """A level for each hold. `asked`: slots as they would be with one more."""
+    """A level for each hold and the state of its counter. `asked`: slots as they would be with one more."""
     answer = []
     running_holds = tables.held
-    for hold in holds:
-        kind = hold.kind
-        if kind is Kind.CONCURRENCY:
+    for index, hold in enumerate(holds):
+        state = states[index]
+        if state is None:
             answer.append(_slots(tables, hold, now, asked))
             continue
-        state = states[hold.key]
+        kind = state[0]
         used = _USED[kind](state)
         held = running_holds.get(hold.key) if running_holds else None
         running = 0 if held is None or held[0] != _MARK[kind](state) else min(held[1], used)
@@ -69,14 +74,14 @@ def settled(
     tables: Tables, outcome: Outcome, made: Reservation, after: Mapping[str, State | None], now: int
 ) -> Settled:
     """How the counters of a settled reservation stand. They may be in a window that its holds do not know."""
-    holds, states = [], {}
+    holds, states = [], []
     for hold, label in zip(made.holds, made.labels, strict=True):
         if label is None:
             continue
         key, kind = hold.key, hold.kind
-        if kind is Kind.CALENDAR:
-            states[key] = aligned.current(hold, after[key], label, now)
+        if kind is _CALENDAR:
+            states.append(aligned.current(hold, after[key], label, now))
         else:
-            states[key] = _VIEW[kind](hold, after[key], now)
+            states.append(_VIEW[kind](hold, after[key], now))
         holds.append(hold)
-    return Settled(outcome, tuple(holds), levels(tables, states, holds, now))
+    return Settled(outcome, tuple(holds), levels(tables, holds, states, now))

@@ -32,6 +32,8 @@ from authz.store.reservations import REPLAY, Phase, Reservation, Reservations
 from authz.store.staging import Stage, stage
 from authz.store.tables import Tables
 
+_OPEN, _BRIEF, _REQUESTS = Phase.OPEN, Phase.BRIEF, Unit.REQUESTS  # quicker to find than a member
+
 
 class Changes(Struct, frozen=True):
     """What is to be written in one transaction."""
@@ -84,7 +86,7 @@ class Engine:
         if before is not None or known.was_settled(reservation):
             if before is not None and _is_retry(before, gateway, now):
                 states = answers.views(self.tables, holds, now)
-                return Reserved(answers.levels(self.tables, states, holds, now), True)
+                return Reserved(answers.levels(self.tables, holds, states, now), True)
             reservation = self._another(reservation, now)
         staged = stage(self.tables, holds, now)
         if staged.denied:
@@ -103,7 +105,7 @@ class Engine:
         if self.journal is not None:
             self.journal(Reserve(now, reservation, gateway, ttl_ms, holds, facts, kept))
         self._commit(staged, now, reservation, gateway, ttl_ms, holds, facts, kept)
-        levels = answers.levels(self.tables, staged.counters, holds, now)
+        levels = answers.levels(self.tables, holds, staged.states, now)
         return Reserved(levels, False, tuple(staged.over))
 
     def find(self, now: int, reservation: str, gateway: str) -> Remembered | Outcome:
@@ -131,7 +133,7 @@ class Engine:
     def extend(self, now: int, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
         """Move the deadline on. False: it is not open, or its slot was given up and may be another's."""
         found = self.reservations.find(reservation, gateway, now)
-        if isinstance(found, Outcome) or found.phase is not Phase.OPEN or found.is_late(now):
+        if isinstance(found, Outcome) or found.phase is not _OPEN or found.is_late(now):
             return False
         if not all(leases and leases.has(reservation) for leases in self.tables.slots_of(found)):
             return False
@@ -148,7 +150,7 @@ class Engine:
         staged = stage(self.tables, holds, now)
         if staged.denied:
             return answers.exhausted(self.tables, staged.denied, holds, now)
-        levels = answers.levels(self.tables, staged.counters, holds, now, asked=True)
+        levels = answers.levels(self.tables, holds, staged.states, now, asked=True)
         return Reserved(levels, False, tuple(staged.over))
 
     def apply(self, op: Op) -> None:
@@ -159,7 +161,7 @@ class Engine:
         known = self.reservations.get(op.reservation)
         if isinstance(op, Reserve):
             if known is not None:  # it was over and forgotten when the name came again
-                if known.phase is Phase.OPEN:
+                if known.phase is _OPEN:
                     self._expire(op.reservation, known)
                 self.reservations.forget(op.reservation)
             self._newest = max(self._newest, op.now)
@@ -171,7 +173,7 @@ class Engine:
             return
         elif isinstance(op, Settle):
             self._settle(op.now, op.reservation, known, op.actual, op.note, op.late)
-        elif known.phase is Phase.OPEN:
+        elif known.phase is _OPEN:
             self._extend(op.reservation, known, op.deadline)
 
     def sweep(self, now: int) -> None:
@@ -197,23 +199,17 @@ class Engine:
         facts: bytes,
         kept: bool,
     ) -> None:
-        counters = staged.counters
-        self.tables.put(counters)
+        self.tables.put(staged.counters)
         if not kept:
             if facts:
                 self._closed.append(Closed(reservation, gateway, now, now, facts, expired=True))
             return
-        phase = Phase.OPEN if facts else Phase.BRIEF
-        for hold in holds:
-            if hold.unit is not Unit.REQUESTS:
-                phase = Phase.OPEN
-                break
-        if phase is Phase.BRIEF and ttl_ms <= 0:
+        phase = _OPEN if facts else _phase_of(holds)
+        if phase is _BRIEF and ttl_ms <= 0:
             return
-        labels = tuple([counters.get(hold.key) for hold in holds])
-        made = Reservation(phase, gateway, now, now + ttl_ms, holds, labels, facts)
+        made = Reservation(phase, gateway, now, now + ttl_ms, holds, tuple(staged.states), facts)
         self.reservations.add(reservation, made)
-        if phase is Phase.OPEN:
+        if phase is _OPEN:
             self.tables.take(reservation, made)
 
     def _extend(self, reservation: str, known: Reservation, deadline: int) -> None:
@@ -240,7 +236,7 @@ class Engine:
         note: bytes,
         late: bool,
     ) -> dict[str, State | None]:
-        if known.phase is Phase.OPEN:
+        if known.phase is _OPEN:
             if late:  # nobody had looked yet
                 self._expire(reservation, known)
             else:
@@ -280,7 +276,7 @@ class Engine:
         for name, reservation in reservations.items():
             self._newest = max(self._newest, reservation.created)
             self.reservations.add(name, reservation)
-            if reservation.phase is Phase.OPEN:
+            if reservation.phase is _OPEN:
                 self.tables.take(name, reservation)
         self.reservations.take_changes()
 
@@ -301,6 +297,14 @@ class Engine:
 def _bounded(hold: Hold) -> Hold:
     """Only a shadow hold can be admitted with an amount that no store keeps."""
     return hold if hold.amount <= MAX_AMOUNT else msgspec.structs.replace(hold, amount=MAX_AMOUNT)
+
+
+def _phase_of(holds: Sequence[Hold]) -> Phase:
+    """Of a reservation without facts: more than requests is settled."""
+    for hold in holds:
+        if hold.unit is not _REQUESTS:
+            return _OPEN
+    return _BRIEF
 
 
 def _is_retry(before: Reservation, gateway: str, now: int) -> bool:

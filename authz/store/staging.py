@@ -7,6 +7,7 @@ from authz.store.leases import Leases
 from authz.store.protocols import Hold, Kind
 from authz.store.tables import Tables
 
+_CONCURRENCY = Kind.CONCURRENCY  # quicker to find than a member
 _CHARGE = tuple(kind.charge for kind in KINDS)
 _FULL = tuple(kind.full for kind in KINDS)
 
@@ -14,10 +15,11 @@ _FULL = tuple(kind.full for kind in KINDS)
 class Stage:
     """The counters with every hold on them, and which holds do not fit."""
 
-    __slots__ = ("counters", "denied", "fresh", "has_slots", "over")
+    __slots__ = ("counters", "denied", "fresh", "has_slots", "over", "states")
 
     def __init__(self) -> None:
         self.counters: dict[str, State] = {}
+        self.states: list[State | None] = []  # the same in the order of the holds; None: a slot
         self.denied: list[int] = []  # indices of the holds
         self.over: list[int] = []  # of the shadow holds that would be denied
         self.fresh = 0  # counters that begin
@@ -27,16 +29,21 @@ class Stage:
 def stage(tables: Tables, holds: Sequence[Hold], now: int) -> Stage:
     """Charge every hold to a copy. ValueError: two holds share a counter."""
     staged = Stage()
-    counters, slots = staged.counters, None
+    counters, states, slots = staged.counters, staged.states, None
+    there = tables.counters
     for index, hold in enumerate(holds):
         kind = hold.kind
-        if kind is Kind.CONCURRENCY:
+        if kind is _CONCURRENCY:
             slots = {hold.key} if slots is None else slots | {hold.key}
+            states.append(None)
             _stage_slot(tables.leases.get(hold.key), staged, index, hold, now)
             continue
-        state = tables.find(hold)
-        if state is None:
-            staged.fresh += 1
+        key = hold.key
+        state = there.get(key)
+        if state is None or state[1] != hold.window or state[0] != kind:
+            state = tables.find(hold)  # on the disk perhaps
+            if state is None:
+                staged.fresh += 1
         after = _CHARGE[kind](hold, state, now)
         if hold.amount and _FULL[kind](hold, after):
             if not hold.shadow:
@@ -44,7 +51,8 @@ def stage(tables: Tables, holds: Sequence[Hold], now: int) -> Stage:
             else:
                 staged.over.append(index)
                 after = KINDS[kind].cap(after)
-        counters[hold.key] = after
+        counters[key] = after
+        states.append(after)
     staged.has_slots = slots is not None
     if len(counters) + len(slots or ()) != len(holds):
         raise ValueError("two holds share a counter: each would fit alone, together they would not")

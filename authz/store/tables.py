@@ -11,6 +11,7 @@ from authz.store.reservations import Reservation
 GRACE = 7_200_000  # ms that a spent counter is kept: a clock that steps back finds it as it was
 TIDY_STEP = 5_000  # counters looked at in one call of `tidy`
 
+_REQUESTS = Unit.REQUESTS  # quicker to find than a member
 _REFUND = tuple(kind.refund for kind in KINDS)
 _OWE = tuple(kind.owe for kind in KINDS)
 
@@ -94,7 +95,7 @@ class Tables:
         """Slots and running holds of a reservation."""
         for hold, label in zip(made.holds, made.labels, strict=True):
             if label is not None:
-                if hold.unit is not Unit.REQUESTS and hold.amount:
+                if hold.unit is not _REQUESTS and hold.amount:
                     mark = KINDS[hold.kind].mark(label)
                     at, held = self.held.get(hold.key, (mark, 0))
                     if mark >= at:
@@ -112,7 +113,7 @@ class Tables:
                 leases = self.leases.get(hold.key)
                 if leases is not None and leases.give_up(name):
                     del self.leases[hold.key]
-            elif hold.unit is not Unit.REQUESTS and hold.key in self.held:
+            elif hold.unit is not _REQUESTS and hold.key in self.held:
                 at, held = self.held[hold.key]
                 if at == KINDS[hold.kind].mark(label):
                     if held > hold.amount:

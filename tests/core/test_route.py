@@ -1,11 +1,14 @@
 """Routes: nothing matches by accident (attacks 10-12, 16, 19)."""
 
+from itertools import product
+
 import pytest
 
 from authz.authenticate.presented import Presented
 from authz.canonical import Target, read
 from authz.request import Gateway, GatewayKind, Request
 from authz.route import Match, PathPattern
+from tests.support.lab import Lab
 
 EDGE = Gateway(name="edge", kind=GatewayKind.ENVOY, proven=True)
 
@@ -109,3 +112,39 @@ def test_a_repeated_header_matches_no_header_rule() -> None:
     assert match(target, request) is not None
     assert match(target, twice) is None
     assert Presented(twice).request is twice
+
+
+ROUTES = """
+store: memory://
+gateways: {edge: {kind: envoy, token: "edge-token-of-the-tests"}}
+authenticators: {keys: {type: api_key}}
+routes:
+"""
+ENTRY = """
+  - {{name: "{name}", match: {match}, authenticate: {{any_of: [keys]}}, authorize: [{{models: any}}]}}"""
+MATCHES = (
+    "{methods: [GET], paths: [/v1/models, /a]}",
+    "{hosts: [other.test], paths: ['/*']}",
+    "{paths: [/a/*, /b]}",
+    "{api: [openai]}",
+    "{paths: ['/v1/{model}/completions', /a/b]}",
+    "{api: [anthropic], headers: {x-tier: gold}}",
+    "{paths: [/b, /v1/messages]}",
+    "{methods: [POST], paths: ['/v1/*']}",
+)
+PATHS = ("/", "/a", "/a/b", "/a/c", "/b", "/c", "/v1/models", "/v1/messages", "/v1/chat/completions", "/v1/x")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_first_route_that_matches_is_found_whatever_stands_before_it(turned: bool) -> None:
+    matches = MATCHES[::-1] if turned else MATCHES
+    entries = [ENTRY.format(name=f"r{at}", match=match) for at, match in enumerate(matches)]
+    rules = Lab(ROUTES + "".join(entries)).rules
+    met = set()
+    for path, method, host, tier in product(PATHS, ("GET", "POST"), ("llm.test", "other.test"), ("", "gold")):
+        asked = ask(method, path, host, x_tier=tier)
+        tried = ((route, route.match(*asked)) for route in rules.routes)
+        first = next(((route, variables) for route, variables in tried if variables is not None), None)
+        assert rules.find(*asked) == first, (path, method, host, tier)
+        met.add(first[0].name if first is not None else None)
+    assert len(met) == len(MATCHES) + 1, "each is met, and what no route takes"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from authz.canonical import Target
-from authz.limit.estimate import UNSTATED_OUTPUT, Bound, bound_of, reads_elsewhere
+from authz.limit.estimate import BOUND_IN, UNSTATED_OUTPUT, Bound, bound_of, reads_elsewhere
 from authz.peek import NOTHING, Peek, peek
 from authz.quota import Unit
 from authz.request import BodyState
@@ -76,7 +76,7 @@ def test_what_limits_the_answer_is_no_input(member: str, body: str) -> None:
 def test_every_unit() -> None:
     found = bound("/v1/completions", '{"model":"m","prompt":["a","b"],"n":3,"max_tokens":10}')
     read = len('{"model":"m","prompt":["a","b"],"n":3}') + 2 * 64
-    assert {unit: found.of(unit) for unit in Unit} == {
+    assert {unit: BOUND_IN[unit](found) for unit in Unit} == {
         Unit.REQUESTS: 1,
         Unit.CONCURRENCY: 1,
         Unit.INPUT_TOKENS: read,
@@ -152,4 +152,4 @@ def test_a_body_that_nobody_read_may_hold_anything() -> None:
 def test_no_body_and_no_model_is_nothing() -> None:
     request = ask(b"", state=BodyState.NONE)
     found = bound_of(request, Target("GET", "h", "/health", ""), NOTHING, None, None)
-    assert (found.of(Unit.TOKENS), found.of(Unit.REQUESTS), found.sure) == (0, 1, True)
+    assert (BOUND_IN[Unit.TOKENS](found), BOUND_IN[Unit.REQUESTS](found), found.sure) == (0, 1, True)

@@ -67,7 +67,10 @@ def reset(state: State, now: int) -> int:
     level, rate = state[LEVEL], state[RATE]
     if level == 0:
         return 0
-    return max(0, state[AT] - now - (-level // rate)) if rate > 0 else NEVER
+    if rate <= 0:
+        return NEVER
+    left = state[AT] - now - (-level // rate)
+    return left if left > 0 else 0
 
 
 def refund(hold: Hold, state: State | None, label: State, amount: int, now: int) -> State | None:

@@ -10,6 +10,7 @@ from authz.store.sqlite.reading import reader
 
 Partition = tuple[tuple[str, str], ...]
 Adjustments = Mapping[Partition, Sequence[Adjustment]]
+_NONE: Adjustments = {}
 
 NOTES_KEPT = 100_000  # older notes of changes are dropped; who is further behind loads everything
 
@@ -53,7 +54,7 @@ class MirrorDirectory:
         return self._models
 
     def adjustments(self, policy: str) -> Adjustments:
-        return self._adjustments.get(policy, {})
+        return self._adjustments.get(policy, _NONE)
 
     def used(self, key_id: str, at: int) -> None:
         self._used[key_id] = at
