@@ -15,18 +15,32 @@ _random = random.SystemRandom()
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that is free, and stays ours among all test processes."""
-    directory = Path(tempfile.gettempdir()) / "llm-authz-test-ports"
-    directory.mkdir(exist_ok=True)
     for _ in range(1000):
         port = _random.choice(_RANGE)
-        lock = (directory / str(port)).open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", port))
-        except OSError:
-            lock.close()
-            continue
-        _held.append(lock)
-        return port
+        if _take(port):
+            return port
     raise RuntimeError("no free port found")
+
+
+def free_port_with(offset: int) -> int:
+    """A port that is free together with the one `offset` above it."""
+    for _ in range(1000):
+        upper = _random.choice(_RANGE)
+        if _take(upper) and _take(upper - offset):
+            return upper - offset
+    raise RuntimeError("no free port found")
+
+
+def _take(port: int) -> bool:
+    directory = Path(tempfile.gettempdir()) / "llm-authz-test-ports"
+    directory.mkdir(exist_ok=True)
+    lock = (directory / str(port)).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        lock.close()
+        return False
+    _held.append(lock)
+    return True

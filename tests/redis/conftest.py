@@ -1,0 +1,33 @@
+"""One redis-server for each test process, empty before each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.redis import RedisCluster, RedisServer
+
+
+@pytest.fixture(scope="session")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server: RedisServer) -> RedisServer:
+    """Shared: a test that stops it, or changes its settings, starts its own."""
+    _server.call("FLUSHALL")
+    return _server
+
+
+@pytest.fixture(scope="session")
+def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: RedisCluster) -> RedisCluster:
+    """Three masters; shared as `server` is."""
+    _cluster.flush()
+    return _cluster
