@@ -197,7 +197,9 @@ class Decider:
             )
         holds = [each.hold for each in planned]
         # The list of models is no request for a model: nothing of it is in the ledger.
-        reservation = reservation_id(request, target, known.route.remove) if planned or not listing else None
+        reservation = None
+        if planned or not listing:
+            reservation = reservation_id(request, target, known.route.remove) + self._counters.place(holds)
         try:
             if not charge:
                 outcome = await self._counters.peek(holds)

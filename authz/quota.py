@@ -70,6 +70,7 @@ class OwnedQuotas(Struct, frozen=True, kw_only=True):
 
     kind: str  # "key", "user" or "team"
     owner: str
+    home: str  # whose the counters are, see `Hold.owner`
     quotas: tuple[Quota, ...]
 
 

@@ -29,3 +29,15 @@ class Subject(Struct, frozen=True, kw_only=True):
     claims: Mapping[str, Any] = NO_CLAIMS
     headers: tuple[tuple[str, str], ...] = ()  # upstream headers made from claims
     quotas: tuple[OwnedQuotas, ...] = ()  # those of the key, its user and its team
+    home: str = ""  # "team:NAME" by the user's own record, else "user:NAME"; empty: as the user has no record
+    key_home: str = ""  # where the key is another user's: the home of that one
+
+    @property
+    def owner(self) -> str:
+        """Whose the user's counters are, see `Hold.owner`. A team that a key or a token names is not it."""
+        return self.home or f"user:{self.user}"
+
+    @property
+    def key_owner(self) -> str:
+        """Whose the key's counters are."""
+        return self.key_home or self.owner

@@ -70,6 +70,7 @@ class ActFor:
             roles=user.roles if user is not None else frozenset(),
             models=inheritance.models(None, user, team),
             quotas=inheritance.quotas(None, user, team),
+            home=inheritance.home(user),
         )
         subject = unite([named, key])
         self._known.put((key.key, name), _Acting(key, user, team, subject))

@@ -131,4 +131,5 @@ class ApiKeyAuthenticator:
             models=models,
             inherits_models=models is None,
             quotas=inheritance.quotas(key, user, team),
+            home=inheritance.home(user),
         )

@@ -128,10 +128,12 @@ def unite(subjects: Sequence[Subject]) -> Subject:
         headers.update(subject.headers)
         claims.update(subject.claims)
     lists = [subject.models for subject in subjects if subject.models is not None]
+    by_key = next((subject for subject in subjects if subject.key is not None), None)
     return replace(
         subjects[0],
         team=_first(subject.team for subject in subjects),
-        key=_first(subject.key for subject in subjects),
+        key=by_key.key if by_key is not None else None,
+        key_home=by_key.key_owner if by_key is not None else "",
         roles=_united(subjects, lambda subject: subject.roles),
         scopes=_united(subjects, lambda subject: subject.scopes),
         models=lists[0].intersection(*lists[1:]) if lists else None,

@@ -98,6 +98,7 @@ def with_records(subject: Subject, user: User | None, team_name: str | None, tea
         roles=subject.roles | user.roles if user is not None else subject.roles,
         models=models,
         quotas=inheritance.quotas(None, user, team),
+        home=inheritance.home(user),
     )
 
 

@@ -39,13 +39,38 @@ def spell(partition: Partition) -> str:
     return ", ".join(f"{dimension}={value}" for dimension, value in partition)
 
 
-def reader_of(dimensions: Sequence[str]) -> Callable[[Spending], tuple[str, ...]]:
-    """The values of all dimensions of a policy. Most policies have one."""
+Values = str | tuple[str, ...]
+"""What a policy's dimensions are in one request: of most policies one, which stands by itself."""
+
+
+def reader_of(dimensions: Sequence[str]) -> Callable[[Spending], Values]:
+    """Reads the values of all dimensions of a policy."""
     readers = readers_of(dimensions)
     if len(readers) == 1:
-        (read,) = readers
-        return lambda spending: (read(spending),)
+        return readers[0]
     return lambda spending: tuple([read(spending) for read in readers])
+
+
+def partition_of(dimensions: Sequence[str], values: Values) -> Partition:
+    """The values with their dimensions."""
+    return tuple(zip(dimensions, (values,) if isinstance(values, str) else values, strict=True))
+
+
+def owner_reader(dimensions: Sequence[str]) -> Reader | None:
+    """Whose the counters of a policy are (`Hold.owner`); None where its partitions say it."""
+    if "team" in dimensions:
+        return None
+    if "user" in dimensions:
+        return lambda spending: spending.subject.owner
+    if "key" in dimensions:
+        return lambda spending: spending.subject.key_owner
+    return None
+
+
+def owner_of(partition: Partition) -> str:
+    """Whose a counter is, as far as its partition says it: a team's, or a user's without one."""
+    team = next((value for dimension, value in partition if dimension == "team"), "")
+    return f"team:{team}" if team and not team.startswith(_USER) else team
 
 
 def readers_of(dimensions: Sequence[str]) -> tuple[Reader, ...]:
@@ -53,14 +78,17 @@ def readers_of(dimensions: Sequence[str]) -> tuple[Reader, ...]:
     return tuple(_READERS.get(dimension) or _named(*dimension.split(":", 1)) for dimension in dimensions)
 
 
+_USER = "user:"
+
+
 def _key(spending: Spending) -> str:
     # A caller without a key of ours is told apart by its user; so is one without a team.
     # No name of a team and no id of a key begins with `user:`, so neither is somebody's `user:NAME`.
-    return spending.subject.key or f"user:{spending.subject.user}"
+    return spending.subject.key or _USER + spending.subject.user
 
 
 def _team(spending: Spending) -> str:
-    return spending.subject.team or f"user:{spending.subject.user}"
+    return spending.subject.team or _USER + spending.subject.user
 
 
 def _prefix(spending: Spending) -> str:

@@ -7,10 +7,19 @@ from msgspec import Struct
 from authz.calendar import calendar_bounds
 from authz.decision import Limit, LimitState
 from authz.limit.estimate import BOUND_IN
-from authz.limit.partition import Partition, counter_key, reader_of, spell
+from authz.limit.partition import (
+    Partition,
+    Values,
+    counter_key,
+    owner_of,
+    owner_reader,
+    partition_of,
+    reader_of,
+    spell,
+)
 from authz.limit.policy import Policy
 from authz.limit.spending import Spending
-from authz.quota import Algorithm, OwnedQuotas
+from authz.quota import TOKEN_UNITS, Algorithm, OwnedQuotas
 from authz.store.protocols import Directory, Exhausted, Hold, Kind, Reserved
 
 _KINDS = {
@@ -36,13 +45,15 @@ class Planned(Struct, frozen=True):
 class Planner:
     """A policy at work. It keeps what it planned for the partitions seen last, because most come again."""
 
-    __slots__ = ("_beside", "_kept", "_needed", "_read", "policy")
+    __slots__ = ("_beside", "_by_one", "_kept", "_needed", "_read", "_read_owner", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._read = reader_of(policy.partition_by)
+        self._read_owner = owner_reader(policy.partition_by)
         self._needed = BOUND_IN[policy.quota.unit]
-        self._kept: dict[tuple[tuple[str, ...], int | None], Planned] = {}
+        self._by_one = policy.quota.unit not in TOKEN_UNITS
+        self._kept: dict[tuple[Values, str, int | None], Planned] = {}
         self._beside = Planner(policy.beside()) if policy.shadow_amount is not None else None
 
     def plan(self, spending: Spending, directory: Directory, now: int, planned: list[Planned]) -> None:
@@ -50,41 +61,43 @@ class Planner:
         policy = self.policy
         if policy.when is not None and not policy.when(spending):
             return
-        values, needed = self._read(spending), self._needed(spending.bound)
+        values = self._read(spending)
+        owner = self._read_owner(spending) if self._read_owner is not None else ""
+        needed = 1 if self._by_one else self._needed(spending.bound)
+        amount = None
         adjustments = directory.adjustments(policy.name)
-        amount = policy.amount_for(self._partition(values), adjustments, now) if adjustments else None
-        planned.append(self.part(values, needed, now, amount))
+        if adjustments:
+            amount = policy.amount_for(partition_of(policy.partition_by, values), adjustments, now)
+        planned.append(self.part(values, owner, needed, now, amount))
         if self._beside is not None:
-            planned.append(self._beside.part(values, needed, now, policy.shadow_amount))
+            planned.append(self._beside.part(values, owner, needed, now, policy.shadow_amount))
 
     def of_amount(self, spending: Spending, now: int, amount: int) -> Planned:
         """The part of the request, where the quota is what the request itself asks for."""
-        return self.part(self._read(spending), self._needed(spending.bound), now, amount)
+        owner = self._read_owner(spending) if self._read_owner is not None else ""
+        return self.part(self._read(spending), owner, self._needed(spending.bound), now, amount)
 
-    def of_owner(self, owner: str, spending: Spending, now: int) -> Planned:
-        """The part of the request, where the policy is a limit of the owner alone."""
-        return self.part((owner,), self._needed(spending.bound), now)
+    def of_owner(self, owned: OwnedQuotas, spending: Spending, now: int) -> Planned:
+        """The part of the request, where the policy is a limit of one key, user or team alone."""
+        return self.part(owned.owner, owned.home, self._needed(spending.bound), now)
 
-    def part(self, values: tuple[str, ...], needed: int, now: int, amount: int | None = None) -> Planned:
+    def part(self, values: Values, owner: str, needed: int, now: int, amount: int | None = None) -> Planned:
         """The part of one partition. `amount` is the quota in force; None: what the configuration says."""
-        kept = self._kept.get((values, amount))
+        kept = self._kept.get((values, owner, amount))
         if kept is not None:
             hold = kept.hold
             if hold.amount == needed and (
                 hold.bounds is _NO_BOUNDS or hold.bounds[1] <= now < hold.bounds[2]
             ):
                 return kept
-        partition = self._partition(values)
+        partition = partition_of(self.policy.partition_by, values)
         in_force = self.policy.amount_for(partition, {}, now) if amount is None else amount
-        hold = hold_of(self.policy, partition, in_force, needed=needed, now=now)
+        hold = hold_of(self.policy, partition, in_force, needed=needed, now=now, owner=owner)
         planned = Planned(self.policy, partition, hold, _limit(self.policy, partition, hold))
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        self._kept[values, amount] = planned
+        self._kept[values, owner, amount] = planned
         return planned
-
-    def _partition(self, values: tuple[str, ...]) -> Partition:
-        return tuple(zip(self.policy.partition_by, values, strict=True))
 
 
 _owners: dict[int, tuple[OwnedQuotas, tuple[Planner, ...]]] = {}
@@ -115,12 +128,17 @@ def plan(planners: Sequence[Planner], spending: Spending, directory: Directory, 
         planner.plan(spending, directory, now, planned)
     for owned in spending.subject.quotas:
         for planner in _planners_of(owned):
-            planned.append(planner.of_owner(owned.owner, spending, now))
+            planned.append(planner.of_owner(owned, spending, now))
     return planned
 
 
-def hold_of(policy: Policy, partition: Partition, amount: int, *, needed: int, now: int) -> Hold:
-    """The hold of `needed` units on a policy's counter for one partition, where its quota is `amount`."""
+def hold_of(
+    policy: Policy, partition: Partition, amount: int, *, needed: int, now: int, owner: str = ""
+) -> Hold:
+    """The hold of `needed` units on a policy's counter for one partition, where its quota is `amount`.
+
+    `owner` is whose the counter is, where the partition does not say it.
+    """
     quota, window = policy.quota, policy.quota.window
     most = amount
     if window.algorithm is Algorithm.GCRA and quota.burst != quota.amount:
@@ -138,6 +156,7 @@ def hold_of(policy: Policy, partition: Partition, amount: int, *, needed: int, n
         rate=amount,
         bounds=bounds,
         shadow=policy.shadow,
+        owner=owner or owner_of(partition),
     )
 
 

@@ -225,8 +225,8 @@ def test_36_all_of_two_users_or_keys_conflict() -> None:
 
 
 def test_all_of_unites() -> None:
-    rpm = OwnedQuotas(kind="user", owner="alice", quotas=(parse_quota("requests=60/m"),))
-    tpd = OwnedQuotas(kind="key", owner="key_1", quotas=(parse_quota("tokens=10k/day"),))
+    rpm = OwnedQuotas(kind="user", owner="alice", home="user:alice", quotas=(parse_quota("requests=60/m"),))
+    tpd = OwnedQuotas(kind="key", owner="key_1", home="user:alice", quotas=(parse_quota("tokens=10k/day"),))
     one = person(
         "alice",
         roles=frozenset({"ml"}),

@@ -52,6 +52,9 @@ class Spy:
         self.ttl_ms: int | None = None
         self.facts = b""
 
+    def place(self, holds: Sequence[Hold]) -> str:
+        return f".{len(holds)}" if holds else ""
+
     async def reserve(
         self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved:

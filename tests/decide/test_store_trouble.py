@@ -43,6 +43,9 @@ limits:
 class Broken:
     """Counters and a directory that never answer."""
 
+    def place(self, holds: Sequence[Hold]) -> str:
+        return ""
+
     async def reserve(
         self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved | Exhausted:
