@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +38,9 @@ from authz.transport.health import Health
 from authz.transport.http import HttpTransport
 from authz.transport.serve import GrpcServer, HttpServer, start_grpc, start_http
 from authz.transport.service import Desk
+from authz.workers.metrics import gather
+from authz.workers.place import Worker
+from authz.workers.supervisor import Supervisor
 
 TAUGHT_AT_START = 2_000
 """Entries of the ledger, the latest, from which estimates are learned again."""
@@ -53,7 +56,9 @@ def load_config(path: Path) -> Loaded:
 class App:
     """One running authz."""
 
-    def __init__(self, path: Path, loaded: Loaded) -> None:
+    def __init__(self, path: Path, loaded: Loaded, worker: Worker | None = None) -> None:
+        """`worker`: one of several processes at the same addresses."""
+        self._worker = worker
         self._path = path
         self._loaded = loaded
         self._store = open_store(loaded.store.url, timezone=loaded.config.timezone)
@@ -100,11 +105,18 @@ class App:
         self._check = ExtAuthz(desk, gateways, max_body=largest)
         self._log = AccessLog(service, gateways, reject=settlements.rejected)
         self._caddy_log = CaddyLog(service, _logging(loaded.config), settlements.rejected)
-        self._admin = AdminApp(_access(loaded.config), self.health, self.metrics.render, CONTENT_TYPE)
+        self._admin = AdminApp(_access(loaded.config), self.health, self._metrics, CONTENT_TYPE)
         self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
         self._retiring: set[asyncio.Task[None]] = set()
         self._servers: list[HttpServer] = []
         self._grpc: GrpcServer | None = None
+
+    async def _own_metrics(self) -> bytes:
+        return self.metrics.render()
+
+    async def _metrics(self) -> bytes:
+        render = self.metrics.render
+        return render() if self._worker is None else await gather(self._worker, render)
 
     def _digest(self) -> str:
         return self._decider.rules.digest
@@ -121,10 +133,14 @@ class App:
         await self._store.start()
         self._settler.teach(reversed(self._store.ledger.entries(limit=TAUGHT_AT_START)))
         self._authenticators.start()
-        self._servers.append(await start_http(self._http, str(config.decisions.http)))
-        self._servers.append(await start_http(self._admin, str(config.admin.listen)))
-        self._grpc = await start_grpc(self._check, self._log, str(config.decisions.grpc))
-        await self._caddy_log.start()
+        shared = self._worker is not None
+        self._servers.append(await start_http(self._http, str(config.decisions.http), shared=shared))
+        self._servers.append(await start_http(self._admin, str(config.admin.listen), shared=shared))
+        if self._worker is not None:
+            told = AdminApp(self._admin.access, self.health, self._own_metrics, CONTENT_TYPE)
+            self._servers.append(await start_http(told, f"unix:{self._worker.socket}"))
+        self._grpc = await start_grpc(self._check, self._log, str(config.decisions.grpc), shared=shared)
+        await self._caddy_log.start(shared=shared)
         await self._watcher.start()
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not walk it again
@@ -257,9 +273,9 @@ def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
     return changed
 
 
-async def serve(path: Path) -> None:
+async def serve(path: Path, worker: Worker | None = None) -> None:
     """Run until SIGTERM or SIGINT. Raises ConfigErrors, NotInThisVersion, StoreUnavailable, CannotListen."""
-    app = App(path, load_config(path))
+    app = App(path, load_config(path), worker)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -271,12 +287,24 @@ async def serve(path: Path) -> None:
         await app.stop()
 
 
-def run(path: Path) -> None:
+def run(path: Path, worker: Worker | None = None) -> None:
     """`serve` on the fastest loop there is. Logs are for a person on a terminal, else JSON."""
-    configure_logging(format="console" if sys.stderr.isatty() else "json")
+    _log()
+    if worker is not None:
+        structlog.contextvars.bind_contextvars(worker=worker.number)
     if sys.platform == "win32":
-        asyncio.run(serve(path))
+        asyncio.run(serve(path, worker))
         return
     import uvloop
 
-    uvloop.run(serve(path))
+    uvloop.run(serve(path, worker))
+
+
+def supervise(command: Sequence[str], workers: int) -> None:
+    """Keep so many processes of a command running until SIGTERM or SIGINT."""
+    _log()
+    asyncio.run(Supervisor(command, workers).run())
+
+
+def _log() -> None:
+    configure_logging(format="console" if sys.stderr.isatty() else "json")

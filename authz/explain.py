@@ -16,8 +16,8 @@ from authz.limit.estimate import Bound
 from authz.limit.verdict import describe
 from authz.request import BodyState, Gateway, GatewayKind, Request
 from authz.ruleset import Authenticators, build_rules
-from authz.store.embedded import Store
 from authz.store.protocols import Clock
+from authz.store.store import Store
 
 _ASKING = Gateway(name="check", kind=GatewayKind.ENVOY, proven=True)
 
@@ -61,7 +61,7 @@ class Explanation(Struct, frozen=True):
 async def explain(loaded: Loaded, store: Store, question: Question, clock: Clock) -> Explanation:
     """The decision for a request, by the store's counters as they are now.
 
-    Raises NotInThisVersion, StoreUnavailable and SecretMissing.
+    Raises StoreUnavailable and SecretMissing.
     """
     authenticators = Authenticators(loaded.config, store.directory, clock)
     rules = build_rules(loaded, authenticators, store.directory)

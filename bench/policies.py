@@ -52,7 +52,7 @@ def measure() -> dict[str, list[int]]:
     key = lab.key("alice", team="nlp", roles=frozenset({"staff"}))
     taken: dict[str, list[int]] = {name: [] for name in KINDS}
     order = list(KINDS)
-    chance = random.Random(1)  # noqa: S311  (nothing secret)
+    chance = random.Random(1)
     gc.collect()
     gc.freeze()  # as the service does at its start
     gc.disable()

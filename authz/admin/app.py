@@ -1,7 +1,7 @@
 """The admin listener's ASGI application: metrics, health, and a closed door in front of the API."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from authz.admin.access import AdminAccess
 from authz.transport.asgi import Receive, Scope, Send, peer_of, respond, respond_json
@@ -24,7 +24,7 @@ class AdminApp:
     """Serves what needs no framework. Nothing here is on the path of a decision."""
 
     def __init__(
-        self, access: AdminAccess, health: Health, metrics: Callable[[], bytes], metrics_type: str
+        self, access: AdminAccess, health: Health, metrics: Callable[[], Awaitable[bytes]], metrics_type: str
     ) -> None:
         """`metrics` renders them as `metrics_type`. `access` may be replaced on a reload."""
         self.access = access
@@ -58,7 +58,7 @@ class AdminApp:
         if not self.access.is_local(peer_of(scope)) and self.access.who(authorization) is None:
             await _unauthorized(send)
             return
-        body = self._metrics()
+        body = await self._metrics()
         await respond(send, 200, _plain(self._metrics_type, body), body)
 
     async def _api(self, authorization: str | None, send: Send) -> None:

@@ -12,9 +12,9 @@ from authz.cli.errors import CommandError
 from authz.cli.options import Common
 from authz.config import Config, Loaded, find_config, load
 from authz.config.base import WEEKDAYS
-from authz.store.embedded import Store
 from authz.store.open import open_view
 from authz.store.protocols import Registry
+from authz.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)

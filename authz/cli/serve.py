@@ -1,8 +1,13 @@
 """`authz serve`."""
 
-from cyclopts import App
+import sys
+from pathlib import Path
+from typing import Annotated
 
-from authz.cli.errors import CommandError
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from authz.cli.errors import CommandError, UsageError
 from authz.cli.options import ConfigFile
 from authz.config import find_config
 
@@ -10,10 +15,17 @@ app = App(name="serve")
 
 
 @app.default
-def serve(*, config: ConfigFile = None) -> None:
+def serve(
+    *, config: ConfigFile = None, workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1
+) -> None:
     """Answer gateways' questions until SIGTERM or Ctrl-C.
 
     The config is read again when it changes and on SIGHUP; a wrong one is refused and the old one kept.
+
+    Parameters
+    ----------
+    workers
+        So many processes at the same addresses; one that ends is replaced. Needs a shared store: Redis.
     """
     from authz.app import run  # all of the service: the largest import there is
     from authz.ruleset import NotInThisVersion
@@ -21,6 +33,29 @@ def serve(*, config: ConfigFile = None) -> None:
 
     path = find_config(config)
     try:
-        run(path)
+        if workers > 1:
+            _supervise(path, workers)
+        else:
+            run(path)
     except (NotInThisVersion, CannotListen) as error:
         raise CommandError(str(error)) from None
+
+
+def _supervise(path: Path, workers: int) -> None:
+    """Find out what would end every worker at once, then start them."""
+    from authz.app import load_config, supervise
+    from authz.transport.listen import bind, parse_listen
+
+    config = load_config(path)
+    if config.store.scheme in ("memory", "sqlite"):
+        raise UsageError(
+            f"{workers} workers cannot share the store {config.store}: it counts inside one process",
+            hint="Use a Redis store (store: redis://localhost:6379/0), or serve without --workers.",
+        )
+    decisions = config.config.decisions
+    for listen in (decisions.http, decisions.grpc, config.config.admin.listen):
+        address = parse_listen(str(listen))
+        if address.path:
+            raise UsageError(f"{workers} workers cannot share {address}", hint="Listen on a host and a port.")
+        bind(address).close()
+    supervise([sys.executable, "-P", "-m", "authz.cli.worker", str(path)], workers)

@@ -20,7 +20,7 @@ from authz.limit.partition import (
 from authz.limit.policy import Policy
 from authz.limit.spending import Spending
 from authz.quota import TOKEN_UNITS, Algorithm, OwnedQuotas
-from authz.store.protocols import Directory, Exhausted, Hold, Kind, Reserved
+from authz.store.protocols import Directory, Exhausted, Hold, Kind, OnFailure, Reserved
 
 _KINDS = {
     Algorithm.GCRA: Kind.GCRA,
@@ -29,6 +29,7 @@ _KINDS = {
     Algorithm.CALENDAR: Kind.CALENDAR,
     Algorithm.CONCURRENCY: Kind.CONCURRENCY,
 }
+_ON_FAILURE = {"deny": OnFailure.DENY, "allow": OnFailure.ALLOW, "local": OnFailure.LOCAL}
 _NO_BOUNDS = (0, 0, 0, 0)
 MOST_KEPT = 16_384  # partitions of one policy, or owners of limits, whose part is kept
 
@@ -157,6 +158,7 @@ def hold_of(
         bounds=bounds,
         shadow=policy.shadow,
         owner=owner or owner_of(partition),
+        on_failure=OnFailure.ALLOW if policy.shadow else _ON_FAILURE[policy.on_store_failure],
     )
 
 

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from authz.authenticate.key_format import digest, mint
 from authz.quota import parse_quota
-from authz.store.embedded import Store
 from authz.store.protocols import DenialLog, Ledger, Registry
 from authz.store.records import Denial, Entry, Key
+from authz.store.store import Store
 
 Found = TypeVar("Found")
 

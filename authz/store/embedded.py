@@ -16,13 +16,8 @@ from authz.store.journal import Journal
 from authz.store.ops import Op
 from authz.store.protocols import (
     Clock,
-    Counters,
-    DenialLog,
-    Denials,
-    Directory,
     Exhausted,
     Hold,
-    Ledger,
     Outcome,
     Registry,
     Remembered,
@@ -35,34 +30,12 @@ from authz.store.sqlite.denials import SqliteDenialLog
 from authz.store.sqlite.directory import MirrorDirectory
 from authz.store.sqlite.ledger_reading import SqliteLedger
 from authz.store.sqlite.trials import SqliteTrialLog
+from authz.store.store import ServiceStore
 from authz.store.trials import Trials
 from authz.store.troubles import Troubles
 from authz.store.writer import CLOSED, Writer
 
 TICK_S = 0.2
-
-
-class Store:
-    """What is remembered, behind the protocols. `start` begins the upkeep, `close` writes all of it down."""
-
-    counters: Counters
-    directory: Directory
-    registry: Registry
-    denials: Denials
-    denial_log: DenialLog
-    ledger: Ledger
-    trial_log: SqliteTrialLog
-
-    @property
-    def trouble(self) -> str | None:
-        """Why the store cannot be read or written right now; for readiness."""
-        return None
-
-    async def start(self) -> None:
-        """Begin the upkeep on the running event loop."""
-
-    async def close(self) -> None:
-        """Write down what is not yet, and let go of every file."""
 
 
 class EngineCounters:
@@ -95,7 +68,7 @@ class EngineCounters:
         return self._engine.peek(self._clock(), holds)
 
 
-class EmbeddedStore(Store):
+class EmbeddedStore(ServiceStore):
     """One process's store. `journal` is None where nothing outlives the process."""
 
     def __init__(

@@ -3,11 +3,12 @@
 import time
 from pathlib import Path
 
-from authz.store.embedded import EmbeddedStore, Store
+from authz.store.embedded import EmbeddedStore
 from authz.store.memory import open_memory
 from authz.store.protocols import Clock, StoreUnusable
 from authz.store.sqlite.service import open_sqlite
 from authz.store.sqlite.view import ViewStore
+from authz.store.store import Store
 
 SUPPORTED = "memory:// and sqlite:///absolute/path.db (or sqlite://./relative.db)"
 

@@ -36,6 +36,14 @@ class Kind(IntEnum):
     CONCURRENCY = 4
 
 
+class OnFailure(IntEnum):
+    """What a policy wants while the store does not answer; see `authz.store.fallback`."""
+
+    DENY = 0  # the request is refused
+    ALLOW = 1  # it is let through, whatever was used
+    LOCAL = 2  # it is counted by one replica alone, against its share
+
+
 class Hold(Struct, frozen=True, array_like=True, gc=False):
     """One policy's share of a reservation.
 
@@ -45,7 +53,8 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     `rate` units per `window` ms. `bounds` are consecutive calendar starts:
     previous, current, next, after next. A `shadow` hold is charged and reported
     but never denies. `owner` is whose counter it is, "team:NAME" or "user:NAME"; "" where it is nobody's
-    alone. A store on many servers keeps what has one owner together.
+    alone. A store on many servers keeps what has one owner together. `on_failure` is what becomes of the
+    request where the store does not answer.
     """
 
     key: str
@@ -58,6 +67,7 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     bounds: tuple[int, int, int, int] = (0, 0, 0, 0)
     shadow: bool = False
     owner: str = ""
+    on_failure: OnFailure = OnFailure.DENY
 
 
 class Level(Struct, frozen=True, array_like=True, gc=False):
@@ -74,6 +84,8 @@ class Reserved(Struct, frozen=True):
     levels: tuple[Level, ...]
     replay: bool = False  # the gateway's own retry of the same check: nothing was charged twice
     over: tuple[int, ...] = ()  # indices of the shadow holds that would have been denied
+    local: bool = False  # made by this replica alone: the store does not answer
+    name: str = ""  # what the reservation goes by instead of the id that it was asked for under
 
 
 class Exhausted(Struct, frozen=True):
@@ -86,6 +98,7 @@ class Exhausted(Struct, frozen=True):
     denied: tuple[int, ...]
     wait_ms: int
     levels: tuple[Level, ...]
+    local: bool = False  # refused by this replica's share: the store does not answer
 
 
 class Outcome(StrEnum):

@@ -73,10 +73,10 @@ class CaddyLog:
         self._woken = asyncio.Event()
         self._settling: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Accept lines. Raises CannotListen or ValueError (not an address)."""
+    async def start(self, *, shared: bool = False) -> None:
+        """Accept lines, alone or with others. Raises CannotListen or ValueError (not an address)."""
         for address in dict.fromkeys(each.listen for each in self.gateways):
-            bound = bind(parse_listen(address))
+            bound = bind(parse_listen(address), shared=shared)
             take = partial(self._connection, address)
             self._servers.append(await asyncio.start_server(take, sock=bound, limit=LONGEST_LINE))
         if self._servers:

@@ -43,19 +43,24 @@ def parse_listen(text: str) -> Address:
     return Address(bare, int(port))
 
 
-def bind(address: Address) -> socket.socket:
-    """A bound socket. Raises AddressInUse or CannotListen."""
+def bind(address: Address, *, shared: bool = False) -> socket.socket:
+    """A bound socket. Raises AddressInUse or CannotListen.
+
+    `shared`: others of this machine's user may listen there too; the kernel spreads the connections.
+    """
     try:
-        return _bind_unix(address.path) if address.path else _bind_tcp(address)
+        return _bind_unix(address.path) if address.path else _bind_tcp(address, shared)
     except OSError as error:
         raise _explain(address, error) from error
 
 
-def _bind_tcp(address: Address) -> socket.socket:
+def _bind_tcp(address: Address, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind((address.host, address.port))
         bound.listen(BACKLOG)
         bound.setblocking(False)

@@ -48,10 +48,10 @@ class HttpServer:
         await self._task
 
 
-async def start_http(app: App, listen: str) -> HttpServer:
+async def start_http(app: App, listen: str, *, shared: bool = False) -> HttpServer:
     """Serve an application. Raises AddressInUse, CannotListen or ValueError (not an address)."""
     address = parse_listen(listen)
-    bound = bind(address)
+    bound = bind(address, shared=shared)
     if not address.path:
         address = Address(address.host, bound.getsockname()[1])
     config = uvicorn.Config(
@@ -101,13 +101,13 @@ class GrpcServer:
         await self._server.stop(STOP_WITHIN)
 
 
-async def start_grpc(check: ExtAuthz, log: AccessLog, listen: str) -> GrpcServer:
+async def start_grpc(check: ExtAuthz, log: AccessLog, listen: str, *, shared: bool = False) -> GrpcServer:
     """Serve Envoy's gRPC services. Raises AddressInUse, CannotListen or ValueError (not an address)."""
     address = parse_listen(listen)
-    bind(address).close()  # grpcio hides why it cannot bind; this tells
+    bind(address, shared=shared).close()  # grpcio hides why it cannot bind; this tells
     server = aio.server(
         options=(
-            ("grpc.so_reuseport", 0),  # else a second authz would share the port unnoticed
+            ("grpc.so_reuseport", int(shared)),  # else a second authz would share the port unnoticed
             ("grpc.max_receive_message_length", check.max_body + _HEADROOM),
             ("grpc.max_metadata_size", _METADATA),
         ),

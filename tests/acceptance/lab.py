@@ -21,6 +21,7 @@ from tests.support.envoy import Envoy
 from tests.support.gateway import Around, RealGateway
 from tests.support.model import DemoModel
 from tests.support.nginx import Nginx
+from tests.support.noon import NOON
 from tests.support.raw_http import RawResponse, exchange, request_bytes
 from tests.support.service import AuthzService
 from tests.support.traefik import Traefik
@@ -127,9 +128,9 @@ class Way:
 
 
 def add_key(
-    registry: Registry, *limits: str, user: str = "alice", timezone: str = "UTC", **fields: Any
+    registry: Registry, *limits: str, user: str = "alice", timezone: str = NOON, **fields: Any
 ) -> MintedKey:
-    """Mint a key and write its record, as `authz keys create` does."""
+    """Mint a key and write its record, as `authz keys create` does. None of its days ends during a test."""
     minted = mint()
     quotas = tuple(parse_quota(limit, timezone=timezone) for limit in limits)
     registry.add_key(
@@ -146,8 +147,8 @@ def add_key(
     return minted
 
 
-def eventually(holds: Callable[[], bool], *, seconds: float = 5) -> float:
-    """Return once it holds, with how long that took in seconds; fail after `seconds`."""
+def eventually(holds: Callable[[], bool], *, seconds: float = 30) -> float:
+    """Return once it holds, with how long that took in seconds; fail after `seconds`: more than a busy machine needs."""
     begun = time.monotonic()
     while not holds():
         assert time.monotonic() - begun < seconds, f"still not so after {seconds} s"
@@ -169,7 +170,7 @@ def ask(service: AuthzService, key: str, *, target: str = "/v1/models") -> RawRe
 
 def samples(service: AuthzService, name: str) -> Mapping[tuple[tuple[str, str], ...], float]:
     """The values of one metric by their labels in alphabetical order."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{service.admin}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{service.admin}/metrics", timeout=30) as response:
         families = text_string_to_metric_families(response.read().decode())
     return {
         tuple(sorted(sample.labels.items())): sample.value

@@ -17,6 +17,7 @@ from authz.store.records import Entry, Source
 from tests.acceptance.lab import add_key, eventually, in_force
 from tests.support.certificates import Certificates
 from tests.support.gateway import Around, RealGateway
+from tests.support.noon import NOON
 from tests.support.ports import free_port
 from tests.support.rendered_envoy import RenderedEnvoy
 from tests.support.service import AuthzService
@@ -86,7 +87,6 @@ class Settling:
     service: AuthzService
     gateway: RealGateway
     certificates: Certificates
-    zone: str
 
     @property
     def port(self) -> int:
@@ -98,7 +98,7 @@ class Settling:
 
     def key(self, *limits: str, user: str = "alice", **fields: Any) -> MintedKey:
         """A new key, in force."""
-        minted = add_key(self.service.registry, *limits, user=user, timezone=self.zone, **fields)
+        minted = add_key(self.service.registry, *limits, user=user, **fields)
         in_force(self.service)
         return minted
 
@@ -132,7 +132,7 @@ class Settling:
         quota = parse_quota(limit)
         window = quota.window
         now = wall_clock()
-        bounds = calendar_bounds(now, window.period, self.zone)
+        bounds = calendar_bounds(now, window.period, NOON)
         hold = Hold("", Kind.CALENDAR, quota.unit, quota.amount, 0, bounds=bounds)
         return quota.amount - level_of(states[0], hold, now).remaining
 
@@ -157,11 +157,10 @@ def settling(
     """
     with ExitStack() as stack:
         model = stack.enter_context(SimulatedModel(scratch / "model"))
-        zone = f"Etc/GMT{time.gmtime().tm_hour - 12:+d}"  # it is around noon: no day ends while a key counts by it
         log = free_port()
         caddy = CADDY_LOG.format(port=log) if kind.name == "caddy" else ""
         service_config = CONFIG.format(
-            model=model.port, zone=zone, caddy=caddy, lease=lease, tokenizer=model.tokenizer
+            model=model.port, zone=NOON, caddy=caddy, lease=lease, tokenizer=model.tokenizer
         )
         service = stack.enter_context(AuthzService(scratch / "authz", service_config))
         around = Around(
@@ -174,4 +173,4 @@ def settling(
             log=log,
         )
         gateway = stack.enter_context(kind(around) if lease == SHIPPED_LEASE else _with_lease(around, lease))
-        yield Settling(model, service, gateway, certificates, zone)
+        yield Settling(model, service, gateway, certificates)

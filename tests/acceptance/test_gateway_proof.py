@@ -123,7 +123,7 @@ class Desk:
             request_serializer=auth.CheckRequest.SerializeToString,
             response_deserializer=auth.CheckResponse.FromString,
         )
-        answer = check(request, metadata=_metadata(token), timeout=5)
+        answer = check(request, metadata=_metadata(token), timeout=20)
         if answer.WhichOneof("http_response") == "ok_response":
             added = {option.header.key: option.header.value for option in answer.ok_response.headers}
             told = answer.dynamic_metadata.fields
@@ -145,7 +145,7 @@ class Desk:
             response_deserializer=als_pb2.StreamAccessLogsResponse.FromString,
         )
         try:
-            stream(iter([message]), metadata=_metadata(token), timeout=5)
+            stream(iter([message]), metadata=_metadata(token), timeout=20)
         except grpc.RpcError as error:
             return error.code()
         return grpc.StatusCode.OK
@@ -295,7 +295,7 @@ def test_it_does_not_start_where_anybody_could_ask(tmp_path: Path, case: str) ->
         [executable("authz"), "serve", "--config", str(config)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=90,
     )
     assert done.returncode == 1
     said = done.stderr
@@ -328,7 +328,7 @@ def test_off_loopback_nothing_is_answered_without_proof(tmp_path: Path) -> None:
                 assert answer.startswith(b"HTTP/1.1 403 ")
                 assert f'"{code}"'.encode() in answer
     finally:
-        assert service.stop() == 0
+        assert service.stop(seconds=30) == 0
 
 
 def own_addresses() -> set[str]:

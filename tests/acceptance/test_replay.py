@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +23,7 @@ from tests.support.service import AuthzService
 TOKEN = "token-of-envoy-in-the-tests"
 STREAMS = 5
 TOKENS = 12
-INTERVAL_MS = 100
+INTERVAL_MS = 300
 
 _CONFIG = """
 gateways:
@@ -106,7 +105,7 @@ def journal(envoy: Envoy) -> list[dict[str, Any]]:
 
 
 def test_what_neither_remembers_is_replayed(
-    envoy: Envoy, service: AuthzService, certificates: Certificates, tmp_path: Path
+    envoy: Envoy, service: AuthzService, model: DemoModel, certificates: Certificates, tmp_path: Path
 ) -> None:
     key = add_key(service.registry)
     in_force(service)
@@ -121,11 +120,13 @@ def test_what_neither_remembers_is_replayed(
     ask(0)
     eventually(lambda: "reported" in used(service))
     assert used(service)["reported"][0] == 1
+    model.reset()
 
     threads = [threading.Thread(target=ask, args=(INTERVAL_MS,)) for _ in range(STREAMS)]
     for thread in threads:
         thread.start()
-    time.sleep(4 * INTERVAL_MS / 1000)  # every answer has begun, none has ended
+    # Every answer has begun, none has ended.
+    eventually(lambda: [each.finished for each in model.received()] == [None] * STREAMS)
     assert service.process is not None
     service.process.signal(signal.SIGKILL)
     for thread in threads:

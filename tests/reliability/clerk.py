@@ -13,13 +13,14 @@ from authz.quota import parse_quota
 from authz.store.protocols import Registry
 from authz.store.records import Key
 from tests.reliability.processes import wait_for
+from tests.support.noon import NOON
 
 PACE = 0.03  # seconds between two changes
 KEPT_OF = 3  # of so many keys one is kept, the others are revoked
 
 
 def new_key(registry: Registry, user: str, *quotas: str) -> MintedKey:
-    """Durable when it returns."""
+    """Durable when it returns. None of its days ends during a test."""
     minted = mint()
     registry.add_key(
         Key(
@@ -27,7 +28,7 @@ def new_key(registry: Registry, user: str, *quotas: str) -> MintedKey:
             digest=minted.digest,
             display=minted.display,
             user=user,
-            quotas=tuple(parse_quota(quota) for quota in quotas),
+            quotas=tuple(parse_quota(quota, timezone=NOON) for quota in quotas),
             created_at=_now(),
         )
     )
@@ -79,7 +80,7 @@ class Clerk:
 
     def await_some(self) -> None:
         """Return once there is something to lose."""
-        wait_for("a key and a revocation", lambda: bool(self.kept and self.revoked), seconds=5)
+        wait_for("a key and a revocation", lambda: bool(self.kept and self.revoked), seconds=30)
 
     def lost(self) -> list[str]:
         """What was acknowledged and is not in the store."""

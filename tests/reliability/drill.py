@@ -114,7 +114,7 @@ class Drill:
         wait_for(
             "no more slots of a key than deaths",
             lambda: max(self.stack.running().values(), default=0) <= self.stack.deaths,
-            seconds=3,
+            seconds=30,
             every=0.2,
         )
         self.findings.figures["slots held by what died"] = sum(self.stack.running().values())

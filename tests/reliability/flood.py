@@ -1,7 +1,8 @@
 """A flood of wrong passwords and of tokens by unknown keys: `python -m tests.reliability.flood PORT TOKEN`.
 
 Asks authz as Traefik does, from few addresses and many connections, until its standard input ends; then
-prints how often it got which status, by what it sent.
+prints how often it got which status, by what it sent. Says `under way` once it was answered often enough
+to be a flood.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from tests.authenticate.fakes import claims, private_key, sign
 
 ORIGINS = 8
 PASSWORDS, TOKENS = 100, 8  # connections
+MANY = {"password 503": 50, "token 401": 50}  # answers: more than can be computed were asked for
 PAUSE = {"password": 0.1, "token": 0.03}  # seconds between an answer and the next question
 
 
@@ -50,19 +52,25 @@ def credential(kind: str, number: int) -> str:
     return "Bearer " + sign(claims(), alg="ES256", key=private_key("p256"), kid=kid)
 
 
-async def ask_on(kind: str, number: int, port: int, token: str, counted: Counter[str]) -> None:
+async def ask_on(
+    kind: str, number: int, port: int, token: str, counted: Counter[str], under_way: asyncio.Event
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while True:
         origin = f"198.51.100.{number % ORIGINS}"
         writer.write(question(credential(kind, number), origin, token, f"/echo/{kind}"))
         counted[f"{kind} {await answer(reader)}"] += 1
+        if not under_way.is_set() and all(counted[each] > count for each, count in MANY.items()):
+            under_way.set()
+            print("under way", flush=True)
         await asyncio.sleep(PAUSE[kind] * random.uniform(0.5, 1.5))
 
 
 async def main(port: int, token: str) -> None:
     counted: Counter[str] = Counter()
+    under_way = asyncio.Event()
     asking = [
-        asyncio.create_task(ask_on(kind, number, port, token, counted))
+        asyncio.create_task(ask_on(kind, number, port, token, counted, under_way))
         for kind, connections in (("password", PASSWORDS), ("token", TOKENS))
         for number in range(connections)
     ]

@@ -16,6 +16,7 @@ from authz.store.levels import Standing
 from authz.store.open import open_view
 from authz.store.protocols import Registry
 from tests.reliability.processes import Seen, children, marked, wait_for
+from tests.support.noon import NOON
 from tests.support.ports import free_port
 from tests.support.processes import Process, executable
 
@@ -25,7 +26,7 @@ _PROGRAMS = {"serve": "authz.cli serve", "envoy": "--config-path", "model": "aut
 # Besides what `authz up` writes: a zone in which it is around noon, so that no day ends while keys count by the
 # day, and a route without concurrency for those who ask authz directly and never tell that a request ended.
 _ALSO = """\
-timezone: Etc/GMT{shift:+d}
+timezone: {zone}
 
 routes:
   - name: direct
@@ -53,7 +54,7 @@ class Stack:
         ports = {"decisions.http": self.http, "decisions.grpc": self.grpc, "admin.listen": self.admin}
         directory.mkdir(parents=True)
         self.config = keep(directory, Wanted(listen=f"127.0.0.1:{self.gateway}"), ports)
-        also = _ALSO.format(shift=time.gmtime().tm_hour - 12)
+        also = _ALSO.format(zone=NOON)
         self.config.write_text(self.config.read_text().replace("routes:\n", also))
 
     def launch(self) -> Process:
@@ -120,7 +121,7 @@ class Stack:
             ]
             return bool(found)
 
-        wait_for(f"a running {name}", look, seconds=5)
+        wait_for(f"a running {name}", look, seconds=30)
         return found[0]
 
     def kill(self, name: str) -> float:
@@ -128,7 +129,7 @@ class Stack:
         seen = self.child(name)
         os.kill(seen.pid, signal.SIGKILL)
         self.deaths += 1
-        wait_for(f"the end of {name}", lambda: not seen.lives, seconds=2, every=0.001)
+        wait_for(f"the end of {name}", lambda: not seen.lives, seconds=30, every=0.001)
         return time.monotonic()
 
     def kill_twice(self, name: str) -> float:

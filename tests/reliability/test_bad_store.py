@@ -116,7 +116,7 @@ def refused(
     before = place.digests()
     running = {name: place.command(*COMMANDS[name]) for name in names}
     for name, process in running.items():
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=90)
         assert process.returncode == 1, (name, process.returncode, out, err)
         assert out == "", name
         assert "Traceback" not in err, (name, err)
@@ -267,14 +267,14 @@ def test_locked_by_another_service(place: Place) -> None:
     try:
         first.wait_until(lambda: "serving" in first.output())
         second = place.command("serve")
-        out, err = second.communicate(timeout=30)
+        out, err = second.communicate(timeout=90)
         assert (second.returncode, out) == (1, "")
         assert f"{place.store} is in use by another authz service (process {first.pid}); stop it" in err
         beside = place.command(*COMMANDS["create"])
-        assert "sk-az-" in beside.communicate(timeout=30)[0]
+        assert "sk-az-" in beside.communicate(timeout=90)[0]
         assert first.running
     finally:
-        assert first.stop() == 0
+        assert first.stop(seconds=30) == 0
 
 
 def test_locked_by_another_program(place: Place) -> None:
@@ -300,4 +300,4 @@ def test_locked_by_another_program(place: Place) -> None:
         )
         shell.communicate("")
     beside = place.command(*COMMANDS["create"])
-    assert "sk-az-" in beside.communicate(timeout=30)[0]
+    assert "sk-az-" in beside.communicate(timeout=90)[0]

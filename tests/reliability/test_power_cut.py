@@ -88,7 +88,7 @@ def test_power_cut(service: AuthzService, cut: Callable[[Path], None]) -> None:
     for _ in range(COMMITTED):
         remaining(service, key.key)
     store = service.directory / "authz.db"
-    wait_for("the group commit", lambda: _committed(service) == COMMITTED, seconds=2)
+    wait_for("the group commit", lambda: _committed(service) == COMMITTED, seconds=30)
     for _ in range(SINCE):
         remaining(service, key.key)
     latest = new_key(service.registry, "bob")

@@ -85,7 +85,6 @@ class Site:
             tls=self.certificates.trust(with_client=certificate),
             method=method,
             source=source,
-            seconds=15,
         )
 
     def key(self, *limits: str, user: str = "alice", **fields: Any) -> MintedKey:

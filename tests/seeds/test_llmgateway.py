@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from authz.store.records import Entry, Source
 from tests.acceptance.lab import eventually
 from tests.seeds.site import Site, code
 from tests.support.any_server import Answer, AnyServer, Received
+from tests.support.noon import NOON
 from tests.support.raw_http import RawResponse
 from tests.support.simulated import Page, SimulatedModel
 
@@ -50,7 +50,6 @@ class Gateway:
     counted: SimulatedModel
     phi: AnyServer
     gemma: AnyServer
-    zone: str
 
     def chat(self, key: str | MintedKey, model: str = "llama3", **fields: Any) -> RawResponse:
         body = {"model": model, "messages": [{"role": "user", "content": "How do I cite?"}], "max_tokens": 64}
@@ -79,17 +78,16 @@ class Gateway:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     scratch = tmp_path_factory.mktemp("llmgateway")
-    zone = f"Etc/GMT{time.gmtime().tm_hour - 12:+d}"  # it is around noon: no day ends meanwhile
 
     def answer(_: Received) -> Answer:
         usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
         return Answer(pieces=(json.dumps({"choices": [], "usage": usage}).encode(),))
 
     with SimulatedModel(scratch / "model") as counted, AnyServer(answer) as phi, AnyServer(answer) as gemma:
-        config = CONFIG.replace("ZONE", zone).replace("COUNTED", str(counted.port))
+        config = CONFIG.replace("ZONE", NOON).replace("COUNTED", str(counted.port))
         config = config.replace("PHI", phi.url).replace("GEMMA", gemma.url)
         with Site(scratch, config, kinds=["envoy"]) as site:
-            yield Gateway(site, counted, phi, gemma, zone)
+            yield Gateway(site, counted, phi, gemma)
 
 
 Sums = dict[tuple[str, ...], tuple[int, ...]]
@@ -163,7 +161,7 @@ class TestUsage:
         assert told == used.by(*by, "model")
 
     def test_dates(self, gateway: Gateway, used: Used) -> None:
-        today = datetime.datetime.now(ZoneInfo(gateway.zone)).date()
+        today = datetime.datetime.now(ZoneInfo(NOON)).date()
         day = datetime.timedelta(days=1)
 
         def usage(since: datetime.date, until: datetime.date) -> list[dict[str, Any]]:

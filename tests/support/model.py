@@ -83,7 +83,7 @@ class DemoModel:
 
     def _call(self, method: str) -> Any:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/__received", method=method)
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
 
 

@@ -77,8 +77,11 @@ class Process:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_until(self, answers: Callable[[], bool], *, seconds: float = 20) -> None:
-        """Return once `answers` is true; raise ProcessFailed if the child ends first or takes longer."""
+    def wait_until(self, answers: Callable[[], bool], *, seconds: float = 60) -> None:
+        """Return once `answers` is true; raise ProcessFailed if the child ends first or takes longer.
+
+        `seconds` are more than a busy machine needs: only a failure takes them all.
+        """
         deadline = time.monotonic() + seconds
         while not answers():
             if not self.running:

@@ -56,7 +56,7 @@ def exchange(
     data: bytes,
     *,
     tls: ssl.SSLContext | None = None,
-    seconds: float = 10,
+    seconds: float = 30,
     method: str = "GET",
     source: str | None = None,
 ) -> RawResponse:

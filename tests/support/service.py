@@ -19,11 +19,20 @@ from tests.support.processes import Process, executable
 class AuthzService:
     """`authz serve` with the given config; addresses and store are filled in. A context manager."""
 
-    def __init__(self, directory: Path, config: str, *, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: str,
+        *,
+        env: dict[str, str] | None = None,
+        store: str = "",
+        workers: int = 1,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.http, self.grpc, self.admin = free_port(), free_port(), free_port()
-        self.store = f"sqlite://{directory / 'authz.db'}"
+        self.store = store or f"sqlite://{directory / 'authz.db'}"
+        self._workers = workers
         self.config = directory / "authz.yaml"
         self._env = env or {}
         self.write(config)
@@ -54,6 +63,8 @@ class AuthzService:
 
     def start(self) -> None:
         argv = [executable("authz"), "serve", "--config", str(self.config)]
+        if self._workers > 1:
+            argv += ["--workers", str(self._workers)]
         self.process = Process(argv, log=self.directory / "authz.log", cwd=self.directory, env=self._env)
         self.process.wait_until(self.ready)
 

@@ -59,7 +59,7 @@ class SimulatedModel:
 
     def _call(self, method: str) -> Any:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/__books", method=method)
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
 
 

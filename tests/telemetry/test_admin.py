@@ -16,7 +16,10 @@ REMOTE = ("10.0.0.9", 5)
 
 
 def app(*tokens: AdminToken, hosts: tuple[str, ...] = (), state: Health | None = None) -> AdminApp:
-    return AdminApp(AdminAccess(tokens, hosts), state or health(), lambda: b"a_metric 1\n", CONTENT_TYPE)
+    async def metrics() -> bytes:
+        return b"a_metric 1\n"
+
+    return AdminApp(AdminAccess(tokens, hosts), state or health(), metrics, CONTENT_TYPE)
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v1/keys", "/api/v1/../keys"])

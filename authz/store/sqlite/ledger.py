@@ -9,10 +9,7 @@ import msgspec
 from authz.quota import MAX_AMOUNT
 from authz.store.days import Days
 from authz.store.records import Entry, Source
-
-DIMENSIONS = ("user", "team", "key", "model", "route", "gateway", "source")
-AMOUNTS = ("input", "output", "cached", "reasoning", "cost")
-MOST = 2**63 - 1  # of a sum: where SQLite would go on with floating point
+from authz.store.sums import AMOUNTS, DIMENSIONS, MOST
 
 _COLUMNS = ", ".join((*DIMENSIONS, *AMOUNTS))
 _VALUES = ", ".join("?" for _ in (*DIMENSIONS, *AMOUNTS))
@@ -23,7 +20,7 @@ _INSERT = (
 )
 _FIND = f"SELECT at, {_COLUMNS} FROM ledger WHERE reservation = ? AND at = ? AND source = ?"
 _REMOVE = "DELETE FROM ledger WHERE reservation = ? AND at = ?"
-_ADD = (
+_ADD = (  # beyond MOST, SQLite would go on with floating point
     f"INSERT INTO ledger_days (day, {_COLUMNS}, requests) VALUES (?, {_VALUES}, ?) ON CONFLICT DO UPDATE SET "
     + (", ".join(f"{name} = min({name} + excluded.{name}, {MOST})" for name in (*AMOUNTS, "requests")))
 )

@@ -7,8 +7,8 @@ from authz.store.days import Days
 from authz.store.protocols import UsageRow
 from authz.store.records import Entry, Source
 from authz.store.sqlite.database import Database
-from authz.store.sqlite.ledger import AMOUNTS, DIMENSIONS
 from authz.store.sqlite.reading import reader
+from authz.store.sums import AMOUNTS, DIMENSIONS, check_known, split
 
 # ruff: noqa: S608  (the SQL is made of our own names)
 _NAMES = f"{', '.join(DIMENSIONS)}, {{}}, {', '.join(AMOUNTS)}"
@@ -86,25 +86,13 @@ class SqliteLedger:
         return int(self._database.one("SELECT value FROM meta WHERE name = 'ledger_kept_from'"))
 
     def _parts(self, since: int, until: int) -> tuple[str, str, str, int, int, str, int, int]:
-        """The range as whole days [first, last) and the rows of a day before and of a day after them."""
-        days = Days(str(self._database.one("SELECT value FROM meta WHERE name = 'ledger_timezone'")))
-        kept_from = self.kept_from
-        head, tail = days.at(since), days.at(until)
-        first, before, last, after = head.name, (0, 0), tail.name, (0, 0)
-        if head.start < since >= kept_from:
-            first, before = days.at(head.end).name, (since, min(until, head.end))
-        if tail.start < until and not (head == tail and any(before)):
-            if tail.start >= kept_from:
-                after = (tail.start, until)
-            else:
-                last = days.at(tail.end).name
-        return first, last, head.name, *before, tail.name, *after
+        timezone = str(self._database.one("SELECT value FROM meta WHERE name = 'ledger_timezone'"))
+        parts = split(Days(timezone), self.kept_from, since, until)
+        return parts.first, parts.last, parts.head, *parts.before, parts.tail, *parts.after
 
 
 def _known(names: Sequence[str], among: Sequence[str]) -> str:
-    for name in names:
-        if name not in among:
-            raise ValueError(f"the ledger has no {name!r}; it has {', '.join(among)}")
+    check_known(names, among)
     return ", ".join(names)
 
 

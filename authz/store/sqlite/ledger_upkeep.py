@@ -4,7 +4,8 @@ from sqlite3 import Connection
 
 from authz.store.days import Days
 from authz.store.sqlite.database import Database
-from authz.store.sqlite.ledger import AMOUNTS, DIMENSIONS, timezone_of
+from authz.store.sqlite.ledger import timezone_of
+from authz.store.sums import AMOUNTS, DIMENSIONS
 
 STEP = 2_000  # rows that one trim deletes at most
 SUMS_KEPT_MS = 400 * 86_400_000

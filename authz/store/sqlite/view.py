@@ -5,7 +5,6 @@ from pathlib import Path
 
 from authz.quota import Unit
 from authz.store.durable import DurableLedger
-from authz.store.embedded import Store
 from authz.store.engine import Engine
 from authz.store.levels import decode_state
 from authz.store.protocols import (
@@ -26,6 +25,7 @@ from authz.store.sqlite.directory import QueryDirectory
 from authz.store.sqlite.ledger_reading import SqliteLedger
 from authz.store.sqlite.registry import SqliteRegistry
 from authz.store.sqlite.trials import SqliteTrialLog
+from authz.store.store import Store
 
 _LOOKS = "only the service counts; a command looks"
 

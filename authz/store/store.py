@@ -1,0 +1,58 @@
+"""A store as a whole: what a command opens, and what the service opens."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from authz.store.protocols import Counters, DenialLog, Denials, Directory, Ledger, Registry
+from authz.store.trials import Trial, Trials
+
+
+class TrialLog(Protocol):
+    """Reading back what limits on trial would have refused."""
+
+    def list(self, *, since: int = 0) -> Sequence[Trial]:
+        """By limit and partition, most refusals first. Counts from the hour that holds `since` (ms)."""
+        ...
+
+
+class Store:
+    """What is remembered, behind the protocols. `start` begins the upkeep, `close` writes all of it down."""
+
+    counters: Counters
+    directory: Directory
+    registry: Registry
+    denials: Denials
+    denial_log: DenialLog
+    ledger: Ledger
+    trial_log: TrialLog
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the store cannot be read or written right now; for readiness."""
+        return None
+
+    async def start(self) -> None:
+        """Begin the upkeep on the running event loop."""
+
+    async def close(self) -> None:
+        """Write down what is not yet, and let go of every file."""
+
+
+class ServiceStore(Store):
+    """A store that decisions are counted in."""
+
+    trials: Trials
+
+    @property
+    def dropped_denials(self) -> int:
+        """Refusals that did not fit into the log, since the start."""
+        raise NotImplementedError
+
+    @property
+    def expired(self) -> int:
+        """Reservations that nobody told the end of, since the start, as far as this process saw."""
+        raise NotImplementedError
+
+    def keep_ledger(self, milliseconds: int) -> None:
+        """How long single entries are kept, from the next trim on."""
+        raise NotImplementedError
