@@ -69,7 +69,10 @@ class Planner:
         adjustments = directory.adjustments(policy.name)
         if adjustments:
             amount = policy.amount_for(partition_of(policy.partition_by, values), adjustments, now)
-        planned.append(self.part(values, owner, needed, now, amount))
+        kept = self._kept.get((values, owner, amount))
+        if kept is None or kept.needed != needed or now >= kept.until or now < kept.since:
+            kept = self._part(values, owner, needed, now, amount)
+        planned.append(kept)
         if self._beside is not None:
             planned.append(self._beside.part(values, owner, needed, now, policy.shadow_amount))
 
@@ -184,8 +187,8 @@ def states(planned: Sequence[Planned], outcome: Reserved | Exhausted) -> tuple[L
     if type(outcome) is Reserved:
         return tuple(
             [
-                LimitState(each.limit, level.remaining, level.reset_ms / 1000)
-                for each, level in zip(planned, levels, strict=True)
+                LimitState(planned[index].limit, level.remaining, level.reset_ms / 1000)
+                for index, level in enumerate(levels)
             ]
         )
     assert isinstance(outcome, Exhausted)

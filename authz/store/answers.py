@@ -12,6 +12,7 @@ _VIEW = tuple(kind.view for kind in KINDS)
 _USED = tuple(kind.used for kind in KINDS)
 _RESET = tuple(kind.reset for kind in KINDS)
 _MARK = tuple(kind.mark for kind in KINDS)
+_NOTHING_HELD = (0, 0)
 
 
 def views(tables: Tables, holds: Sequence[Hold], now: int) -> list[State | None]:
@@ -35,32 +36,46 @@ def exhausted(tables: Tables, denied: Sequence[int], holds: Sequence[Hold], now:
         else:
             waits.append(-1)
     wait = -1 if min(waits) < 0 else max(waits)
-    return Exhausted(tuple(denied), wait, levels(tables, holds, states, now))
+    return Exhausted(tuple(denied), wait, levels(tables, holds, states, left(holds, states), now))
+
+
+def left(holds: Sequence[Hold], states: Sequence[State | None]) -> list[int]:
+    """What is left of the quota of each hold, as `levels` wants it; below 0 where more is used."""
+    return [
+        hold.quota - _USED[state[0]](state) if state is not None else 0
+        for hold, state in zip(holds, states, strict=True)
+    ]
 
 
 def levels(
     tables: Tables,
     holds: Sequence[Hold],
     states: Sequence[State | None],
+    left: Sequence[int],
     now: int,
     *,
     asked: bool = False,
 ) -> tuple[Level, ...]:
-    """A level for each hold and the state of its counter. `asked`: slots as they would be with one more."""
+    """A level for each hold, the state of its counter and what it leaves of the quota.
+
+    `asked`: slots as they would be with one more.
+    """
     answer = []
-    running_holds = tables.held
+    running = tables.held  # mostly nothing
     for index, hold in enumerate(holds):
-        state = states[index]
+        state, rest = states[index], left[index]
         if state is None:
             answer.append(_slots(tables, hold, now, asked))
             continue
-        kind = state[0]
-        used = _USED[kind](state)
-        held = running_holds.get(hold.key) if running_holds else None
-        running = 0 if held is None or held[0] != _MARK[kind](state) else min(held[1], used)
-        left = hold.quota - used
-        answer.append(Level(left if left > 0 else 0, _RESET[kind](state, now), running))
+        held = _held(running, hold, state, rest) if running else 0
+        answer.append(Level(rest if rest > 0 else 0, _RESET[state[0]](state, now), held))
     return tuple(answer)
+
+
+def _held(running: Mapping[str, tuple[int, int]], hold: Hold, state: State, left: int) -> int:
+    """What of the used part running requests hold, in the same window."""
+    mark, held = running.get(hold.key, _NOTHING_HELD)
+    return min(held, hold.quota - left) if held and mark == _MARK[state[0]](state) else 0
 
 
 def _slots(tables: Tables, hold: Hold, now: int, asked: bool) -> Level:
@@ -75,7 +90,8 @@ def settled(
 ) -> Settled:
     """How the counters of a settled reservation stand. They may be in a window that its holds do not know."""
     holds, states = [], []
-    for hold, label in zip(made.holds, made.labels, strict=True):
+    for index, hold in enumerate(made.holds):
+        label = made.labels[index]
         if label is None:
             continue
         key, kind = hold.key, hold.kind
@@ -84,4 +100,4 @@ def settled(
         else:
             states.append(_VIEW[kind](hold, after[key], now))
         holds.append(hold)
-    return Settled(outcome, tuple(holds), levels(tables, holds, states, now))
+    return Settled(outcome, tuple(holds), levels(tables, holds, states, left(holds, states), now))

@@ -86,7 +86,8 @@ class Engine:
         if before is not None or known.was_settled(reservation):
             if before is not None and _is_retry(before, gateway, now):
                 states = answers.views(self.tables, holds, now)
-                return Reserved(answers.levels(self.tables, holds, states, now), True)
+                left = answers.left(holds, states)
+                return Reserved(answers.levels(self.tables, holds, states, left, now), True)
             reservation = self._another(reservation, now)
         staged = stage(self.tables, holds, now)
         if staged.denied:
@@ -105,7 +106,7 @@ class Engine:
         if self.journal is not None:
             self.journal(Reserve(now, reservation, gateway, ttl_ms, holds, facts, kept))
         self._commit(staged, now, reservation, gateway, ttl_ms, holds, facts, kept)
-        levels = answers.levels(self.tables, holds, staged.states, now)
+        levels = answers.levels(self.tables, holds, staged.states, staged.left, now)
         return Reserved(levels, False, tuple(staged.over))
 
     def find(self, now: int, reservation: str, gateway: str) -> Remembered | Outcome:
@@ -150,7 +151,7 @@ class Engine:
         staged = stage(self.tables, holds, now)
         if staged.denied:
             return answers.exhausted(self.tables, staged.denied, holds, now)
-        levels = answers.levels(self.tables, holds, staged.states, now, asked=True)
+        levels = answers.levels(self.tables, holds, staged.states, staged.left, now, asked=True)
         return Reserved(levels, False, tuple(staged.over))
 
     def apply(self, op: Op) -> None:

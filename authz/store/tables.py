@@ -71,7 +71,9 @@ class Tables:
     ) -> dict[str, State | None]:
         """Give back what was held and not used, charge what was used and not held. The counters after it."""
         corrected = {}
-        for hold, label in zip(reservation.holds, reservation.labels, strict=True):
+        labels = reservation.labels
+        for index, hold in enumerate(reservation.holds):
+            label = labels[index]
             if label is None:
                 continue
             key = hold.key
@@ -93,7 +95,9 @@ class Tables:
 
     def take(self, name: str, made: Reservation) -> None:
         """Slots and running holds of a reservation."""
-        for hold, label in zip(made.holds, made.labels, strict=True):
+        labels = made.labels
+        for index, hold in enumerate(made.holds):
+            label = labels[index]
             if label is not None:
                 if hold.unit is not _REQUESTS and hold.amount:
                     mark = KINDS[hold.kind].mark(label)
@@ -108,7 +112,9 @@ class Tables:
 
     def release(self, name: str, made: Reservation) -> None:
         """The request runs no more (or so we must assume): the inverse of `take`."""
-        for hold, label in zip(made.holds, made.labels, strict=True):
+        labels = made.labels
+        for index, hold in enumerate(made.holds):
+            label = labels[index]
             if label is None:
                 leases = self.leases.get(hold.key)
                 if leases is not None and leases.give_up(name):

@@ -70,10 +70,6 @@ def used(state: State) -> int:
     return state[USED]
 
 
-def full(hold: Hold, state: State) -> bool:
-    return state[USED] > hold.quota
-
-
 def wait(hold: Hold, state: State, now: int) -> int:
     return -1 if hold.amount > hold.quota else max(1, state[END] - now)
 

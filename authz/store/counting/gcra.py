@@ -52,10 +52,6 @@ def used(state: State) -> int:
     return -(-state[LEVEL] // state[WINDOW])
 
 
-def full(hold: Hold, state: State) -> bool:
-    return state[LEVEL] > hold.quota * hold.window
-
-
 def wait(hold: Hold, state: State, now: int) -> int:
     if hold.amount > hold.quota or hold.rate <= 0:
         return -1

@@ -45,11 +45,6 @@ def used(state: State) -> int:
     return total
 
 
-def full(hold: Hold, state: State) -> bool:
-    over: bool = state[NEWEST] + state[OLDER_SUM] > hold.quota
-    return over
-
-
 def wait(hold: Hold, state: State, now: int) -> int:
     if hold.amount > hold.quota:
         return -1
