@@ -21,7 +21,7 @@ from authz.limit.admission import AS_USUAL, Admission
 from authz.limit.estimate import Bound, bound_of
 from authz.limit.headers import rate_headers
 from authz.limit.learned import Learned
-from authz.limit.plan import Planned, plan, states
+from authz.limit.plan import Planned, Standings, plan
 from authz.limit.reservation import facts_of, remembered_ms, reservation_id
 from authz.limit.spending import Spending
 from authz.limit.verdict import verdict
@@ -57,7 +57,7 @@ class Known(Struct):
     bound: Bound | None = None  # the most that it may use
     admission: Admission = "worst_case"
     held: Bound | None = None  # less than the bound where the answer is limited, or expected to be short
-    limits: tuple[LimitState, ...] = ()
+    limits: Sequence[LimitState] = ()
     wishes: Wishes = NO_WISHES
     client_request_id: str = ""  # the client's own id; ours where it has none, and the route wants one
 
@@ -222,9 +222,12 @@ class Decider:
             self._tried(planned, outcome, self._clock())
         if isinstance(outcome, Exhausted):
             return self._exhausted(known, spending, planned, outcome)
-        known.limits = states(planned, outcome)
+        known.limits = Standings(planned, outcome)
+        headers: tuple[Header, ...] = ()
+        if rules.rate_headers:
+            headers = rate_headers([each.shown for each in planned], outcome.levels)
         limited = known.held.answer if known.held is not known.bound and known.admission == "fitted" else None
-        return self._allow(known, known.route, spending, reservation, limited)
+        return self._allow(known, known.route, spending, reservation, limited, headers)
 
     def _is_priced(self, planned: Sequence[Planned]) -> bool:
         """Whether money is limited and models cost some: what names none of them would be free.
@@ -249,7 +252,13 @@ class Decider:
         return bound.with_answer(tokens) if tokens is not None and tokens < bound.answer else bound
 
     def _allow(
-        self, known: Known, taken: Route, spending: Spending, reservation: str | None, limited: int | None
+        self,
+        known: Known,
+        taken: Route,
+        spending: Spending,
+        reservation: str | None,
+        limited: int | None,
+        headers: tuple[Header, ...],
     ) -> Allow:
         request, subject, target = known.request, spending.subject, spending.target
         backend = known.wishes.target or upstream.choose(self.rules.backends, known.model)
@@ -274,11 +283,8 @@ class Decider:
         if own:  # a gateway may remove after it sets: no name stands in both lists
             kept = {name for name, _ in own}
             remove = tuple(name for name in remove if name not in kept)
-        client: tuple[Header, ...] = (("x-request-id", request.request_id),)
-        if limited is not None:
-            client += ((MAX_TOKENS, str(limited)),)
-        if self.rules.rate_headers:
-            client += rate_headers(known.limits)
+        own_id = ("x-request-id", request.request_id)
+        client = (own_id, *headers) if limited is None else (own_id, (MAX_TOKENS, str(limited)), *headers)
         return Allow(
             request_id=request.request_id,
             route=taken.name,
@@ -299,10 +305,13 @@ class Decider:
     def _exhausted(
         self, known: Known, spending: Spending, planned: Sequence[Planned], outcome: Exhausted
     ) -> Deny:
-        known.limits = states(planned, outcome)
+        known.limits = Standings(planned, outcome)
         field = _limit_of(spending.target)
         refusal, wait_ms = verdict(planned, outcome, known.request.request_id, spending.bound, field)
-        headers = rate_headers(known.limits, wait_ms=wait_ms) if self.rules.rate_headers else ()
+        headers: tuple[Header, ...] = ()
+        if self.rules.rate_headers:
+            shown = [each.shown for each in planned]
+            headers = rate_headers(shown, outcome.levels, denied=outcome.denied, wait_ms=wait_ms)
         return self._refuse(known, refusal, wait_ms=wait_ms, headers=headers)
 
     def _refuse(

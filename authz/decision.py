@@ -1,5 +1,6 @@
 """What we answer: a decision, free of any wire type."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -54,7 +55,7 @@ class Allow(Struct, frozen=True, kw_only=True):
     remove: tuple[str, ...]
     client: tuple[Header, ...]
     query: str | None = None
-    limits: tuple[LimitState, ...] = ()
+    limits: Sequence[LimitState] = ()
     edit: str | None = None  # how the gateway changes the body, see `authz.edit`
     may_overrun: bool = False  # less is held than the request may use (`admission: learned`)
     client_request_id: str = ""  # the client's own id, or ours in its place, where the route has one
@@ -78,7 +79,7 @@ class Deny(Struct, frozen=True, kw_only=True):
     message: str
     subject: Subject | None = None
     model: str | None = None
-    limits: tuple[LimitState, ...] = ()
+    limits: Sequence[LimitState] = ()
     client_request_id: str = ""
     detail: str = ""  # for the operator alone
 

@@ -5,6 +5,7 @@ value where a gateway can carry it in no other way.
 """
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 
 from authz.decision import Deny, Header, LimitState
@@ -24,7 +25,7 @@ def deny(
     route: str | None = None,
     subject: Subject | None = None,
     model: str | None = None,
-    limits: tuple[LimitState, ...] = (),
+    limits: Sequence[LimitState] = (),
     wait_ms: int | None = None,
     challenge: str | None = None,
     headers: tuple[Header, ...] = (),

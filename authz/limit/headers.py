@@ -9,17 +9,18 @@ Units that the draft's registry lacks are spelled `tokens`, `input-tokens`,
 """
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from math import ceil
 from urllib.parse import quote
 
-from authz.decision import Header, Limit, LimitState
+from msgspec import Struct
+
+from authz.decision import Header, Limit
 from authz.quota import Unit
+from authz.store.protocols import Level
 
 LARGEST = 999_999_999_999_999  # RFC 9651 3.3.1: an Integer has at most 15 digits
-_MOST_KEPT = 16_384
 _KEY_BYTES = 9  # of the partition's SHA-256: 12 base64 characters without padding
 _NAME = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) not in '%"\\')
 _UNIT = {
@@ -32,48 +33,79 @@ _UNIT = {
 }
 
 
-def rate_headers(limits: Sequence[LimitState], *, wait_ms: int | None = None) -> tuple[Header, ...]:
-    """The rate headers of an answer; none when no live policy applied.
+class Shown(Struct, frozen=True, gc=False):
+    """What the headers say of a limit to one partition from request to request."""
 
-    Shadow policies are not shown. `wait_ms` is a refusal's Retry-After: what is
-    exhausted then says that more is to be had no later (draft-10, 6).
+    unit: str
+    quota: str
+    policy: str  # the RateLimit-Policy item
+    head: str  # the RateLimit item up to its figures
+    tail: str  # and what is behind them
+
+
+def shown(limit: Limit) -> Shown | None:
+    """None: it is a shadow, of which nothing is shown."""
+    if limit.shadow:
+        return None
+    name = f'"{quote_name(limit.policy)}"'
+    window = (
+        f";w={limit.window_seconds}" if limit.window_seconds > 0 and limit.unit != Unit.CONCURRENCY else ""
+    )
+    key = ""
+    if limit.partition:
+        key = f";pk=:{b64encode(sha256(limit.partition.encode()).digest()[:_KEY_BYTES]).decode()}:"
+    return Shown(
+        unit=limit.unit,
+        quota=str(limit.quota),
+        policy=f"{name};q={min(limit.quota, LARGEST)}{_UNIT[Unit(limit.unit)]}{window}{key}",
+        head=f"{name};r=",
+        tail=key,
+    )
+
+
+def rate_headers(
+    limits: Sequence[Shown | None],
+    levels: Sequence[Level],
+    *,
+    denied: Container[int] = (),
+    wait_ms: int | None = None,
+) -> tuple[Header, ...]:
+    """The rate headers of an answer, by how each limit stands; none when no live policy applied.
+
+    `wait_ms` is a refusal's Retry-After: what is `denied` (by index) then says that more is to be had
+    no later (draft-10, 6).
     """
     policies: list[str] = []
-    levels: list[str] = []
-    requests: LimitState | None = None
-    tokens: LimitState | None = None
-    for state in limits:
-        limit = state.limit
-        if limit.shadow:
+    items: list[str] = []
+    requests = tokens = -1  # the tightest of each
+    for index, limit in enumerate(limits):
+        if limit is None:
             continue
-        kept = _kept.get(id(limit))
-        if kept is None or kept[0] is not limit:
-            kept = _keep(limit)
-        _, policy, head, tail = kept
-        policies.append(policy)
-        remaining, unit, seconds = state.remaining, limit.unit, state.reset_after
-        shown = remaining if 0 <= remaining <= LARGEST else _bounded(remaining)
+        level = levels[index]
+        policies.append(limit.policy)
+        remaining, reset_ms, unit = level.remaining, level.reset_ms, limit.unit
+        left = remaining if 0 <= remaining <= LARGEST else min(max(remaining, 0), LARGEST)
         if unit == "concurrency":  # nobody knows when a request ends
-            levels.append(f"{head}{shown}{tail}")
+            items.append(f"{limit.head}{left}{limit.tail}")
         else:
-            if wait_ms is not None and wait_ms >= 0 and state.exhausted:
-                seconds = min(seconds, wait_ms / 1000)
-            levels.append(f"{head}{shown};t={ceil(seconds) if seconds > 0 else 0}{tail}")
+            if wait_ms is not None and wait_ms >= 0 and index in denied:
+                reset_ms = min(reset_ms, wait_ms)
+            items.append(f"{limit.head}{left};t={-(-reset_ms // 1000)}{limit.tail}")
         if unit == "requests":
-            if requests is None or remaining < requests.remaining:
-                requests = state
-        elif unit == "tokens" and (tokens is None or remaining < tokens.remaining):
-            tokens = state
+            if requests < 0 or remaining < levels[requests].remaining:
+                requests = index
+        elif unit == "tokens" and (tokens < 0 or remaining < levels[tokens].remaining):
+            tokens = index
     if not policies:
         return ()
     headers: tuple[Header, ...] = (
         ("ratelimit-policy", ", ".join(policies)),
-        ("ratelimit", ", ".join(levels)),
+        ("ratelimit", ", ".join(items)),
     )
-    if requests is not None:
-        headers += _openai(requests, _OPENAI_REQUESTS)
-    if tokens is not None:
-        headers += _openai(tokens, _OPENAI_TOKENS)
+    if requests >= 0:
+        headers += _openai(limits[requests], levels[requests], _OPENAI_REQUESTS)
+    if tokens >= 0:
+        headers += _openai(limits[tokens], levels[tokens], _OPENAI_TOKENS)
     return headers
 
 
@@ -85,43 +117,15 @@ _OPENAI_REQUESTS = (
 _OPENAI_TOKENS = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
 
 
-def _openai(state: LimitState, names: tuple[str, str, str]) -> tuple[Header, ...]:
-    limit, remaining, reset = names
-    left = state.remaining
+def _openai(limit: Shown | None, level: Level, names: tuple[str, str, str]) -> tuple[Header, ...]:
+    assert limit is not None
+    quota, remaining, reset = names
+    left = level.remaining
     return (
-        (limit, str(state.limit.quota)),
+        (quota, limit.quota),
         (remaining, str(left) if left > 0 else "0"),
-        (reset, spell_reset(state.reset_after)),
+        (reset, spell_reset(level.reset_ms)),
     )
-
-
-def _bounded(amount: int) -> int:
-    return min(max(amount, 0), LARGEST)
-
-
-_Kept = tuple[Limit, str, str, str]
-_kept: dict[int, _Kept] = {}
-"""Limits live long and are many requests' own: they are told by identity, which is cheaper than by value."""
-
-
-def _keep(limit: Limit) -> _Kept:
-    spelled = (limit, *_spell(limit))
-    if len(_kept) >= _MOST_KEPT:
-        _kept.clear()
-    _kept[id(limit)] = spelled
-    return spelled
-
-
-def _spell(limit: Limit) -> tuple[str, str, str]:
-    """The RateLimit-Policy item, and a RateLimit item up to and after its figures."""
-    name = f'"{quote_name(limit.policy)}"'
-    window = (
-        f";w={limit.window_seconds}" if limit.window_seconds > 0 and limit.unit != Unit.CONCURRENCY else ""
-    )
-    key = ""
-    if limit.partition:
-        key = f";pk=:{b64encode(sha256(limit.partition.encode()).digest()[:_KEY_BYTES]).decode()}:"
-    return f"{name};q={min(limit.quota, LARGEST)}{_UNIT[Unit(limit.unit)]}{window}{key}", f"{name};r=", key
 
 
 def quote_name(policy: str) -> str:
@@ -129,13 +133,11 @@ def quote_name(policy: str) -> str:
     return quote(policy, safe=_NAME)
 
 
-def spell_reset(seconds: float) -> str:
+def spell_reset(milliseconds: int) -> str:
     """As OpenAI spells it: `120ms`, `1s`, `6m0s`, `24h0m0s`. Rounded up."""
-    if seconds <= 0:
+    if milliseconds <= 0:
         return "0s"
-    if seconds <= 0.999:
-        return f"{ceil(seconds * 1000)}ms"
-    return _spell_seconds(ceil(seconds))
+    return f"{milliseconds}ms" if milliseconds < 1000 else _spell_seconds(-(-milliseconds // 1000))
 
 
 @lru_cache(maxsize=4096)

@@ -1,12 +1,15 @@
 """Which counters a request touches, by how much, and how they stand afterwards."""
 
 from collections.abc import Sequence
+from typing import overload
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from authz.calendar import calendar_bounds
 from authz.decision import Limit, LimitState
 from authz.limit.estimate import BOUND_IN
+from authz.limit.headers import Shown, shown
 from authz.limit.partition import (
     Partition,
     Values,
@@ -41,6 +44,7 @@ class Planned(Struct, frozen=True):
     partition: Partition
     hold: Hold
     limit: Limit
+    shown: Shown | None
 
 
 class Planner:
@@ -69,10 +73,7 @@ class Planner:
         adjustments = directory.adjustments(policy.name)
         if adjustments:
             amount = policy.amount_for(partition_of(policy.partition_by, values), adjustments, now)
-        kept = self._kept.get((values, owner, amount))
-        if kept is None or kept.needed != needed or now >= kept.until or now < kept.since:
-            kept = self._part(values, owner, needed, now, amount)
-        planned.append(kept)
+        planned.append(self.part(values, owner, needed, now, amount))
         if self._beside is not None:
             planned.append(self._beside.part(values, owner, needed, now, policy.shadow_amount))
 
@@ -90,18 +91,23 @@ class Planner:
         kept = self._kept.get((values, owner, amount))
         if kept is not None:
             hold = kept.hold
-            if hold.amount == needed and (
-                hold.bounds is _NO_BOUNDS or hold.bounds[1] <= now < hold.bounds[2]
-            ):
-                return kept
+            if hold.bounds is _NO_BOUNDS or hold.bounds[1] <= now < hold.bounds[2]:
+                return kept if hold.amount == needed else _needing(kept, needed)
         partition = partition_of(self.policy.partition_by, values)
         in_force = self.policy.amount_for(partition, {}, now) if amount is None else amount
         hold = hold_of(self.policy, partition, in_force, needed=needed, now=now, owner=owner)
-        planned = Planned(self.policy, partition, hold, _limit(self.policy, partition, hold))
+        limit = _limit(self.policy, partition, hold)
+        planned = Planned(self.policy, partition, hold, limit, shown(limit))
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
         self._kept[values, owner, amount] = planned
         return planned
+
+
+def _needing(planned: Planned, needed: int) -> Planned:
+    """The same for a request that uses more or less."""
+    hold, limit = replace(planned.hold, amount=needed), replace(planned.limit, needed=needed)
+    return Planned(planned.policy, planned.partition, hold, limit, planned.shown)
 
 
 _owners: dict[int, tuple[OwnedQuotas, tuple[Planner, ...]]] = {}
@@ -181,18 +187,25 @@ def _limit(policy: Policy, partition: Partition, hold: Hold) -> Limit:
     )
 
 
-def states(planned: Sequence[Planned], outcome: Reserved | Exhausted) -> tuple[LimitState, ...]:
-    """The figures of every policy, in plan order."""
-    levels = outcome.levels
-    if type(outcome) is Reserved:
-        return tuple(
-            [
-                LimitState(planned[index].limit, level.remaining, level.reset_ms / 1000)
-                for index, level in enumerate(levels)
-            ]
-        )
-    assert isinstance(outcome, Exhausted)
-    return tuple(
-        LimitState(each.limit, level.remaining, level.reset_ms / 1000, index in outcome.denied)
-        for index, (each, level) in enumerate(zip(planned, levels, strict=True))
-    )
+class Standings(Sequence[LimitState]):
+    """How every policy stands after a decision, in plan order. Put together when somebody looks."""
+
+    __slots__ = ("_outcome", "_planned")
+
+    def __init__(self, planned: Sequence[Planned], outcome: Reserved | Exhausted) -> None:
+        self._planned = planned
+        self._outcome = outcome
+
+    def __len__(self) -> int:
+        return len(self._planned)
+
+    @overload
+    def __getitem__(self, index: int) -> LimitState: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LimitState]: ...
+    def __getitem__(self, index: int | slice) -> LimitState | Sequence[LimitState]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        level, outcome = self._outcome.levels[index], self._outcome
+        exhausted = isinstance(outcome, Exhausted) and index in outcome.denied
+        return LimitState(self._planned[index].limit, level.remaining, level.reset_ms / 1000, exhausted)

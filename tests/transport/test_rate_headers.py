@@ -2,12 +2,15 @@ from typing import Any
 
 import pytest
 
-from authz.decision import Limit, LimitState
-from authz.limit.headers import rate_headers, spell_reset
+from authz.decision import Header, Limit
+from authz.limit.headers import rate_headers, shown, spell_reset
+from authz.store.protocols import Level
 from tests.transport.structured_fields import parse_list
 
+State = tuple[Limit, Level]
 
-def state(policy: str = "rpm", unit: str = "requests", **changes: Any) -> LimitState:
+
+def state(policy: str = "rpm", unit: str = "requests", **changes: Any) -> State:
     values: dict[str, Any] = {
         "partition": "key=key_1",
         "quota": 60,
@@ -16,24 +19,27 @@ def state(policy: str = "rpm", unit: str = "requests", **changes: Any) -> LimitS
         "needed": 1,
         "shadow": False,
     }
-    standing: dict[str, Any] = {"remaining": 59, "reset_after": 1.0, "exhausted": False}
+    standing: dict[str, Any] = {"remaining": 59, "reset_ms": 1000}
     for name in changes.keys() & standing.keys():
         standing[name] = changes.pop(name)
-    return LimitState(Limit(policy=policy, unit=unit, **values | changes), **standing)
+    return Limit(policy=policy, unit=unit, **values | changes), Level(**standing)
+
+
+def headers_of(
+    *states: State, denied: tuple[int, ...] = (), wait_ms: int | None = None
+) -> tuple[Header, ...]:
+    limits = [shown(limit) for limit, _ in states]
+    return rate_headers(limits, [level for _, level in states], denied=denied, wait_ms=wait_ms)
 
 
 def test_both_fields_are_structured_and_speak_of_every_live_policy() -> None:
     headers = dict(
-        rate_headers(
-            [
-                state(),
-                state(
-                    "day", "tokens", quota=10_000, window_seconds=86_400, remaining=7_000, reset_after=3600.2
-                ),
-                state("four", "concurrency", quota=4, window_seconds=0, remaining=3, reset_after=5.0),
-                state("tried", "tokens", shadow=True),
-                state("all", "requests", partition="", quota=600, remaining=500, reset_after=3.0),
-            ]
+        headers_of(
+            state(),
+            state("day", "tokens", quota=10_000, window_seconds=86_400, remaining=7_000, reset_ms=3600200),
+            state("four", "concurrency", quota=4, window_seconds=0, remaining=3, reset_ms=5000),
+            state("tried", "tokens", shadow=True),
+            state("all", "requests", partition="", quota=600, remaining=500, reset_ms=3000),
         )
     )
     policies = parse_list(headers["ratelimit-policy"])
@@ -57,13 +63,11 @@ def test_both_fields_are_structured_and_speak_of_every_live_policy() -> None:
 
 def test_openai_headers_show_the_tightest_policy_of_their_unit() -> None:
     headers = dict(
-        rate_headers(
-            [
-                state(remaining=5, reset_after=300.0),
-                state("b", remaining=3, quota=10, reset_after=0.12),
-                state("c", "tokens", remaining=-4, quota=100, reset_after=86_400.0),
-                state("d", "cost", remaining=1),
-            ]
+        headers_of(
+            state(remaining=5, reset_ms=300000),
+            state("b", remaining=3, quota=10, reset_ms=120),
+            state("c", "tokens", remaining=-4, quota=100, reset_ms=86400000),
+            state("d", "cost", remaining=1),
         )
     )
     assert headers["x-ratelimit-limit-requests"] == "10"
@@ -75,15 +79,13 @@ def test_openai_headers_show_the_tightest_policy_of_their_unit() -> None:
 
 
 def test_without_a_live_policy_there_is_nothing_to_say() -> None:
-    assert rate_headers([]) == ()
-    assert rate_headers([state(shadow=True)]) == ()
+    assert headers_of() == ()
+    assert headers_of(state(shadow=True)) == ()
 
 
 def test_what_is_exhausted_says_no_later_than_retry_after() -> None:
     headers = dict(
-        rate_headers(
-            [state(exhausted=True, remaining=0, reset_after=60.0), state("b", reset_after=60.0)], wait_ms=900
-        )
+        headers_of(state(remaining=0, reset_ms=60000), state("b", reset_ms=60000), denied=(0,), wait_ms=900)
     )
     levels = dict(parse_list(headers["ratelimit"]))
     assert levels["rpm"]["t"] == 1
@@ -94,44 +96,45 @@ def test_what_is_exhausted_says_no_later_than_retry_after() -> None:
     "name", ['a"b', "a\\b", "käse", "tab\there", 'key:tokens=5/day "x"', "50%", "a\r\nx-evil: 1"]
 )
 def test_any_policy_name_makes_a_valid_string(name: str) -> None:
-    headers = dict(rate_headers([state(name)]))
+    headers = dict(headers_of(state(name)))
     assert len(parse_list(headers["ratelimit"])) == 1
     assert headers["ratelimit"].isascii()
     assert headers["ratelimit"].isprintable()
 
 
 def test_numbers_stay_within_what_an_integer_may_hold() -> None:
-    headers = dict(rate_headers([state(quota=2**53 - 1, remaining=2**53 - 1)]))
+    headers = dict(headers_of(state(quota=2**53 - 1, remaining=2**53 - 1)))
     assert parse_list(headers["ratelimit-policy"])[0][1]["q"] == 999_999_999_999_999
     assert parse_list(headers["ratelimit"])[0][1]["r"] == 999_999_999_999_999
 
 
 def test_partition_keys_differ_and_hide_the_partition() -> None:
-    one = dict(rate_headers([state(partition="user=alice")]))["ratelimit"]
-    two = dict(rate_headers([state(partition="user=bob")]))["ratelimit"]
+    one = dict(headers_of(state(partition="user=alice")))["ratelimit"]
+    two = dict(headers_of(state(partition="user=bob")))["ratelimit"]
     assert one != two
     assert "alice" not in one
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
+    ("milliseconds", "text"),
     [
         (-1, "0s"),
         (0, "0s"),
-        (0.0001, "1ms"),
-        (0.12, "120ms"),
-        (0.9999, "1s"),
-        (1, "1s"),
-        (1.01, "2s"),
-        (59.5, "1m0s"),
-        (60, "1m0s"),
-        (360, "6m0s"),
-        (3600, "1h0m0s"),
-        (86400 * 30, "720h0m0s"),
+        (1, "1ms"),
+        (120, "120ms"),
+        (999, "999ms"),
+        (1000, "1s"),
+        (1001, "2s"),
+        (1010, "2s"),
+        (59_500, "1m0s"),
+        (60_000, "1m0s"),
+        (360_000, "6m0s"),
+        (3_600_000, "1h0m0s"),
+        (86_400_000 * 30, "720h0m0s"),
     ],
 )
-def test_resets_are_spelled_as_openai_does(seconds: float, text: str) -> None:
-    assert spell_reset(seconds) == text
+def test_resets_are_spelled_as_openai_does(milliseconds: int, text: str) -> None:
+    assert spell_reset(milliseconds) == text
 
 
 @pytest.mark.parametrize(
