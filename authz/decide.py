@@ -225,7 +225,7 @@ class Decider:
         known.limits = Standings(planned, outcome)
         headers: tuple[Header, ...] = ()
         if rules.rate_headers:
-            headers = rate_headers([each.shown for each in planned], outcome.levels)
+            headers = rate_headers(planned, outcome.levels)
         limited = known.held.answer if known.held is not known.bound and known.admission == "fitted" else None
         return self._allow(known, known.route, spending, reservation, limited, headers)
 
@@ -310,8 +310,7 @@ class Decider:
         refusal, wait_ms = verdict(planned, outcome, known.request.request_id, spending.bound, field)
         headers: tuple[Header, ...] = ()
         if self.rules.rate_headers:
-            shown = [each.shown for each in planned]
-            headers = rate_headers(shown, outcome.levels, denied=outcome.denied, wait_ms=wait_ms)
+            headers = rate_headers(planned, outcome.levels, denied=outcome.denied, wait_ms=wait_ms)
         return self._refuse(known, refusal, wait_ms=wait_ms, headers=headers)
 
     def _refuse(

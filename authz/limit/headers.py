@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Container, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from typing import Protocol
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -37,6 +38,7 @@ class Shown(Struct, frozen=True, gc=False):
     """What the headers say of a limit to one partition from request to request."""
 
     unit: str
+    timed: bool  # whether anybody knows when it is free again
     quota: str
     policy: str  # the RateLimit-Policy item
     head: str  # the RateLimit item up to its figures
@@ -56,6 +58,7 @@ def shown(limit: Limit) -> Shown | None:
         key = f";pk=:{b64encode(sha256(limit.partition.encode()).digest()[:_KEY_BYTES]).decode()}:"
     return Shown(
         unit=limit.unit,
+        timed=limit.unit != Unit.CONCURRENCY,
         quota=str(limit.quota),
         policy=f"{name};q={min(limit.quota, LARGEST)}{_UNIT[Unit(limit.unit)]}{window}{key}",
         head=f"{name};r=",
@@ -63,8 +66,13 @@ def shown(limit: Limit) -> Shown | None:
     )
 
 
+class HasShown(Protocol):
+    @property
+    def shown(self) -> Shown | None: ...
+
+
 def rate_headers(
-    limits: Sequence[Shown | None],
+    planned: Sequence[HasShown],
     levels: Sequence[Level],
     *,
     denied: Container[int] = (),
@@ -78,14 +86,15 @@ def rate_headers(
     policies: list[str] = []
     items: list[str] = []
     requests = tokens = -1  # the tightest of each
-    for index, limit in enumerate(limits):
+    for index, each in enumerate(planned):
+        limit = each.shown
         if limit is None:
             continue
         level = levels[index]
         policies.append(limit.policy)
         remaining, reset_ms, unit = level.remaining, level.reset_ms, limit.unit
         left = remaining if 0 <= remaining <= LARGEST else min(max(remaining, 0), LARGEST)
-        if unit == "concurrency":  # nobody knows when a request ends
+        if not limit.timed:
             items.append(f"{limit.head}{left}{limit.tail}")
         else:
             if wait_ms is not None and wait_ms >= 0 and index in denied:
@@ -103,9 +112,9 @@ def rate_headers(
         ("ratelimit", ", ".join(items)),
     )
     if requests >= 0:
-        headers += _openai(limits[requests], levels[requests], _OPENAI_REQUESTS)
+        headers += _openai(planned[requests].shown, levels[requests], _OPENAI_REQUESTS)
     if tokens >= 0:
-        headers += _openai(limits[tokens], levels[tokens], _OPENAI_TOKENS)
+        headers += _openai(planned[tokens].shown, levels[tokens], _OPENAI_TOKENS)
     return headers
 
 

@@ -50,10 +50,12 @@ class Planned(Struct, frozen=True):
 class Planner:
     """A policy at work. It keeps what it planned for the partitions seen last, because most come again."""
 
-    __slots__ = ("_beside", "_by_one", "_kept", "_needed", "_read", "_read_owner", "policy")
+    __slots__ = ("_beside", "_by_one", "_kept", "_name", "_needed", "_read", "_read_owner", "_when", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self._name = policy.name
+        self._when = policy.when
         self._read = reader_of(policy.partition_by)
         self._read_owner = owner_reader(policy.partition_by)
         self._needed = BOUND_IN[policy.quota.unit]
@@ -63,19 +65,18 @@ class Planner:
 
     def plan(self, spending: Spending, directory: Directory, now: int, planned: list[Planned]) -> None:
         """Append this policy's part of the request, and its shadow's; nothing where it does not apply."""
-        policy = self.policy
-        if policy.when is not None and not policy.when(spending):
+        if self._when is not None and not self._when(spending):
             return
-        values = self._read(spending)
-        owner = self._read_owner(spending) if self._read_owner is not None else ""
+        values, read_owner, amount = self._read(spending), self._read_owner, None
+        owner = read_owner(spending) if read_owner is not None else ""
         needed = 1 if self._by_one else self._needed(spending.bound)
-        amount = None
-        adjustments = directory.adjustments(policy.name)
+        adjustments = directory.adjustments(self._name)
         if adjustments:
+            policy = self.policy
             amount = policy.amount_for(partition_of(policy.partition_by, values), adjustments, now)
         planned.append(self.part(values, owner, needed, now, amount))
         if self._beside is not None:
-            planned.append(self._beside.part(values, owner, needed, now, policy.shadow_amount))
+            planned.append(self._beside.part(values, owner, needed, now, self.policy.shadow_amount))
 
     def of_amount(self, spending: Spending, now: int, amount: int) -> Planned:
         """The part of the request, where the quota is what the request itself asks for."""

@@ -1,13 +1,17 @@
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from authz.decision import Header, Limit
-from authz.limit.headers import rate_headers, shown, spell_reset
+from authz.limit.headers import Shown, rate_headers, shown, spell_reset
 from authz.store.protocols import Level
 from tests.transport.structured_fields import parse_list
 
 State = tuple[Limit, Level]
+
+
+class Planned(NamedTuple):
+    shown: Shown | None
 
 
 def state(policy: str = "rpm", unit: str = "requests", **changes: Any) -> State:
@@ -28,8 +32,8 @@ def state(policy: str = "rpm", unit: str = "requests", **changes: Any) -> State:
 def headers_of(
     *states: State, denied: tuple[int, ...] = (), wait_ms: int | None = None
 ) -> tuple[Header, ...]:
-    limits = [shown(limit) for limit, _ in states]
-    return rate_headers(limits, [level for _, level in states], denied=denied, wait_ms=wait_ms)
+    planned = [Planned(shown(limit)) for limit, _ in states]
+    return rate_headers(planned, [level for _, level in states], denied=denied, wait_ms=wait_ms)
 
 
 def test_both_fields_are_structured_and_speak_of_every_live_policy() -> None:
