@@ -21,7 +21,8 @@ from authz.limit.admission import AS_USUAL, Admission
 from authz.limit.estimate import Bound, bound_of
 from authz.limit.headers import rate_headers
 from authz.limit.learned import Learned
-from authz.limit.plan import Planned, Standings, plan
+from authz.limit.plan import NOTHING_PLANNED
+from authz.limit.planned import Planned, Standings
 from authz.limit.reservation import facts_of, remembered_ms, reservation_id
 from authz.limit.spending import Spending
 from authz.limit.verdict import verdict
@@ -184,18 +185,18 @@ class Decider:
             peek=seen,
             bound=known.held,
         )
-        planned = plan(known.route.planners, spending, self._directory, self._clock())
+        plan = known.route.planners.plan(spending, self._directory, self._clock())
         if wishes.concurrent is not None and known.route.preferences is not None:
             planner = known.route.preferences.concurrency
             if planner is not None:
-                planned.append(planner.of_amount(spending, self._clock(), wishes.concurrent))
+                plan = plan.with_part(planner.of_amount(spending, self._clock(), wishes.concurrent))
+        planned, holds = plan.parts, plan.holds
         if not spending.bound.sure and any(each.policy.quota.unit in TOKEN_UNITS for each in planned):
             return self._refuse(known, _UNBOUNDED)
         if record is None and known.bound.input and self._is_priced(planned):
             return self._refuse(
                 known, Refusal(Reason.MODEL_REQUIRED if model is None else Reason.MODEL_UNKNOWN)
             )
-        holds = [each.hold for each in planned]
         # The list of models is no request for a model: nothing of it is in the ledger.
         reservation = None
         if planned or not listing:
@@ -217,7 +218,11 @@ class Decider:
             self._store_failed("reserve")
             if any(each.policy.on_store_failure != "allow" for each in planned):
                 return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
-            planned, reservation, outcome = [], None, Reserved(())  # the response then settles nothing
+            planned, reservation, outcome = (
+                NOTHING_PLANNED.parts,
+                None,
+                Reserved(()),
+            )  # the response then settles nothing
         if charge and (isinstance(outcome, Exhausted) or outcome.over):
             self._tried(planned, outcome, self._clock())
         if isinstance(outcome, Exhausted):

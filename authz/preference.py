@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from authz.authenticate.strict_json import Malformed, read_object
 from authz.decision import Header
-from authz.limit.plan import Planner
+from authz.limit.planner import Planner
 from authz.peek import is_model_name
 from authz.reason import ANSWERS, Reason
 from authz.refusal import Refusal

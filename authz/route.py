@@ -11,7 +11,7 @@ from authz.canonical import Target
 from authz.edit_request import IncludeUsage
 from authz.limit.admission import Admission
 from authz.limit.caps import Caps
-from authz.limit.plan import Planner
+from authz.limit.plan import Planners
 from authz.preference import Offer
 from authz.request import Request
 
@@ -144,7 +144,7 @@ class Route(Struct, frozen=True, kw_only=True):
     match: Match
     authenticate: Combined
     authorize: tuple[Rule, ...]
-    planners: tuple[Planner, ...]
+    planners: Planners
     needs_model: bool  # a rule or a limit looks at the model, or at what the body asks for
     reads_body: bool  # an API family's route: the body must be valid JSON
     challenge: str  # WWW-Authenticate of its 401

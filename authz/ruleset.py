@@ -31,7 +31,8 @@ from authz.config.models import BackendEntry, ModelEntry
 from authz.config.routes import AuthorizeEntry, RouteEntry
 from authz.limit.admission import Reckoning
 from authz.limit.caps import Caps
-from authz.limit.plan import Planner
+from authz.limit.plan import Planners
+from authz.limit.planner import Planner
 from authz.limit.policy import Override, Policy, When
 from authz.limit.tokenizer import read_tokenizer
 from authz.preference import Offer
@@ -300,7 +301,7 @@ def _route(
         ),
         authenticate=combined,
         authorize=rules,
-        planners=tuple(Planner(policy) for policy in limits),
+        planners=Planners([Planner(policy) for policy in limits]),
         needs_model=by_model
         or any(rule.needs_model for rule in rules)
         or any(policy.needs_model for policy in limits)

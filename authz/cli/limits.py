@@ -17,7 +17,7 @@ from authz.cli.rows import ADJUSTMENT_COLUMNS, adjustment_row, figure
 from authz.cli.trial_report import report
 from authz.config.base import nearest
 from authz.limit.partition import Partition, read_key
-from authz.limit.plan import hold_of
+from authz.limit.planner import hold_of
 from authz.limit.policy import Policy
 from authz.ruleset import policy_of
 from authz.store.levels import level_of, settled_of

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from authz.limit.estimate import MILLION, Bound
-from authz.limit.plan import Planned
+from authz.limit.planned import Planned
 from authz.quota import TOKEN_UNITS, Unit
 from authz.store.protocols import Exhausted
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from authz.limit.plan import Planned
+from authz.limit.planned import Planned
 from authz.limit.policy import BESIDE
 from authz.store.protocols import Exhausted, Reserved
 from authz.store.trials import Trials

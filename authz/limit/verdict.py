@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from authz.decision import LimitState
 from authz.limit.estimate import Bound
-from authz.limit.plan import Planned
+from authz.limit.planned import Planned
 from authz.limit.room import longest_answer
 from authz.quota import NANO, Unit
 from authz.reason import Reason

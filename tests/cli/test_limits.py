@@ -8,7 +8,7 @@ import pytest
 
 from authz.config import load
 from authz.limit.partition import Partition, counter_key, read_key
-from authz.limit.plan import hold_of
+from authz.limit.planner import hold_of
 from authz.quota import NANO
 from authz.ruleset import policy_of
 from authz.store.open import open_store, open_view, wall_clock

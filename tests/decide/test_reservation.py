@@ -83,7 +83,7 @@ def test_the_facts_of_a_request_that_no_limit_counts() -> None:
     decision, spy = ask(Lab(CONFIG), body=CHAT, gateway=PROVEN)
     assert decision.reservation == spy.reservation
     assert ("x-authz-reservation", spy.reservation) in decision.upstream
-    assert spy.holds == []
+    assert spy.holds == ()
     read = len(CHAT) - len(',"max_tokens":50') + 64
     assert msgspec.msgpack.decode(spy.facts, type=Facts) == Facts(
         request_id=decision.request_id,
