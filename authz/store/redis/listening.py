@@ -1,0 +1,51 @@
+"""Hears of changes as they are made. Whatever it misses is found by looking."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from authz.store.redis.changes import CHANNEL
+from authz.store.redis.failures import explain
+
+QUIET_S = 5.0  # after this long without a message the server is asked whether it is still there
+AGAIN_S = 0.5  # between two attempts to subscribe
+
+log = logging.getLogger("authz.store")
+
+
+class Listener:
+    """Calls `heard` for every message, and when it begins to listen: something may have been missed."""
+
+    def __init__(self, client: Any, heard: Callable[[], None]) -> None:
+        self._client = client
+        self._heard = heard
+
+    async def listen(self) -> None:
+        """Until it is cancelled. A channel that breaks is opened again."""
+        while True:
+            channel = self._client.pubsub()
+            try:
+                await channel.subscribe(CHANNEL)
+                await self._hear(channel)
+            except Exception as error:
+                log.info("changes are found by looking, until one hears of them again: %s", explain(error))
+            finally:
+                with suppress(Exception):
+                    await channel.aclose()
+            await asyncio.sleep(random.uniform(0.2, 1.0) * AGAIN_S)  # noqa: S311  (not all replicas at once)
+
+    async def _hear(self, channel: Any) -> None:
+        is_asked = False
+        while True:
+            message = await channel.get_message(timeout=QUIET_S)
+            if message is not None:
+                is_asked = False
+                self._heard()
+            elif is_asked:
+                raise TimeoutError
+            else:
+                await channel.ping()
+                is_asked = True
