@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from authz.gateway.render import render
-from authz.gateway.settings import Address, RenderSettings, Tls, TokenSource, UnusableSettings, Upstream
+from authz.gateway.settings import (
+    Address,
+    AuthzTls,
+    RenderSettings,
+    Tls,
+    TokenSource,
+    UnusableSettings,
+    Upstream,
+)
 from tests.gateways.forward_auth_contract import KEY, UNAVAILABLE, Headers, ssl_connection
 from tests.gateways.rendered_contract import RenderedContract, Run
 from tests.support.certificates import Certificates
@@ -55,6 +63,7 @@ def _files(directory: Path) -> list[Path]:
         RenderSettings(authz_http=(Address("10.0.0.1", 9000), Address("10.0.0.2", 9000))),
         RenderSettings(tls=Tls(certificate="/a\n  b: c")),
         RenderSettings(claim_headers=("x-a b",)),
+        RenderSettings(authz_tls=AuthzTls("authz.lab", certificate="/a b", key="/k")),
     ],
 )
 def test_what_traefik_cannot_do_is_refused(unusable: RenderSettings) -> None:

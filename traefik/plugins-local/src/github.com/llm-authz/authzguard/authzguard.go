@@ -9,6 +9,8 @@ package authzguard
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
@@ -64,9 +66,15 @@ type Config struct {
 	TimeoutMs int64  `json:"timeoutMs,omitempty"` // for authz to answer
 	TokenFile string `json:"tokenFile,omitempty"`
 	TokenEnv  string `json:"tokenEnv,omitempty"`
-	UsageURL  string `json:"usageUrl,omitempty"` // where authz takes reports of what was used; needs the token
+	UsageURL  string `json:"usageUrl,omitempty"` // where authz takes reports of what was used; needs a proof
 	LeaseMs   int64  `json:"leaseMs,omitempty"`  // authz is told three times as often that a response still runs
 	Direct    bool   `json:"direct,omitempty"`   // authz itself is the service behind, not forwardAuth
+
+	// For https at UsageURL, in PEM. A certificate of its own proves the gateway in the place of a token.
+	ServerName string `json:"serverName,omitempty"` // in authz's certificate
+	CaFile     string `json:"caFile,omitempty"`     // the authority that signed that; else one of the system's
+	CertFile   string `json:"certFile,omitempty"`
+	KeyFile    string `json:"keyFile,omitempty"`
 }
 
 // CreateConfig returns the defaults.
@@ -81,6 +89,7 @@ type guard struct {
 	token   string
 	can     string
 	direct  bool
+	proven  bool
 	reports *reports // nil: none are made
 }
 
@@ -98,12 +107,17 @@ func New(_ context.Context, next http.Handler, config *Config, _ string) (http.H
 		can:     "edit",
 		direct:  config.Direct,
 	}
-	if token != "" && config.UsageURL != "" && !config.Direct {
+	g.proven = token != "" || config.CertFile != ""
+	if g.proven && config.UsageURL != "" && !config.Direct {
 		if config.LeaseMs < 3 {
 			return nil, errors.New("authzguard: leaseMs is too short")
 		}
 		g.can = "edit, lease=" + strconv.FormatInt(config.LeaseMs, 10)
-		g.reports = newReports(config.UsageURL, token, time.Duration(config.LeaseMs)*time.Millisecond)
+		connection, err := readTLS(config)
+		if err != nil {
+			return nil, err
+		}
+		g.reports = newReports(config.UsageURL, token, connection, time.Duration(config.LeaseMs)*time.Millisecond)
 	}
 	return g, nil
 }
@@ -127,6 +141,32 @@ func readToken(config *Config) (string, error) {
 	return token, nil
 }
 
+// readTLS gives nil where nothing is set: Go's own ways.
+func readTLS(config *Config) (*tls.Config, error) {
+	if config.ServerName == "" && config.CaFile == "" && config.CertFile == "" {
+		return nil, nil
+	}
+	connection := &tls.Config{ServerName: config.ServerName, MinVersion: tls.VersionTLS12}
+	if config.CaFile != "" {
+		text, err := os.ReadFile(config.CaFile)
+		if err != nil {
+			return nil, errors.New("authzguard: " + config.CaFile + " cannot be read")
+		}
+		connection.RootCAs = x509.NewCertPool()
+		if !connection.RootCAs.AppendCertsFromPEM(text) {
+			return nil, errors.New("authzguard: " + config.CaFile + " holds no certificate")
+		}
+	}
+	if config.CertFile != "" {
+		own, err := tls.LoadX509KeyPair(config.CertFile, config.KeyFile)
+		if err != nil {
+			return nil, errors.New("authzguard: " + config.CertFile + " and its key cannot be used")
+		}
+		connection.Certificates = []tls.Certificate{own}
+	}
+	return connection, nil
+}
+
 func (g *guard) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	begun := time.Now()
 	if !strings.HasPrefix(req.RequestURI, "/") {
@@ -147,6 +187,8 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	}
 	if g.token != "" {
 		req.Header[tokenHeader] = []string{g.token}
+	}
+	if g.proven {
 		req.Header[canHeader] = []string{g.can}
 	}
 	req.Header[pathHeader] = []string{path}
