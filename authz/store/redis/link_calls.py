@@ -100,7 +100,9 @@ class Caller(ABC):
         return any(not node.idle for node in connected) or bool(connected and self._undoing.owed)
 
     def _unavailable(self) -> StoreUnavailable:
-        return StoreUnavailable(self.trouble or "Redis is not connected")
+        return StoreUnavailable(
+            self.trouble or "no server of the Redis Cluster has this part of the keys: see CLUSTER SLOTS"
+        )
 
     # What nodes leave to their link.
 

@@ -53,7 +53,7 @@ class Node:
         fates: Fates,
         locate: Callable[[], Awaitable[Address]],
         *,
-        probe_key: str,
+        probe_key: str,  # "": it keeps no key
         breaker: Breaker | None = None,
     ) -> None:
         self.trouble: str | None = "Redis is not connected yet"
@@ -252,7 +252,9 @@ class Node:
                     await asyncio.wait({wire.ended}, timeout=self._breaker.pauses.take())
                 continue
             self._alarm = self._loop.create_future()
-            await asyncio.wait({wire.ended, self._alarm}, timeout=HEARTBEAT_SECONDS)
+            await asyncio.wait(
+                {wire.ended, self._alarm}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
             quiet = wire.heard == heard and not self._breaker.open
             if quiet and not wire.ended.done() and not await self._probe(wire):
                 self._breaker.trip()
@@ -261,7 +263,8 @@ class Node:
     async def _probe(self, wire: Wire) -> bool:
         """Whether it answers in time and takes writes: SETRANGE of nothing changes nothing, yet is one."""
         begun = self._loop.time()
-        replies = ask(wire, ("PING",), ("SETRANGE", self.probe_key, 0, b""))
+        write = [("SETRANGE", self.probe_key, 0, b"")] if self.probe_key else []
+        replies = ask(wire, ("PING",), *write)
         try:
             async with asyncio.timeout(STALL_SECONDS):
                 await asyncio.gather(*replies)
