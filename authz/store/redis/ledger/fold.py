@@ -27,7 +27,12 @@ UNREADABLE_KEPT = 10_000
 
 log = logging.getLogger("authz.store")
 
-_closed = msgspec.msgpack.Decoder(tuple[str, str, int, int, bytes, bytes, bool, bool]).decode
+
+class _Queued(Closed, frozen=True, array_like=True, gc=False):
+    """As the scripts write it; a later authz may add fields behind."""
+
+
+_decode = msgspec.msgpack.Decoder(_Queued).decode
 
 
 class Folder:
@@ -90,7 +95,7 @@ def fold(shard: str, now: int, most: int = TOGETHER) -> Plan[int | None]:
 
 def _read(encoded: bytes) -> Entry | None:
     try:
-        return entry_of(Closed(*_closed(encoded)))
+        return entry_of(_decode(encoded))
     except msgspec.MsgspecError:
         return None
 

@@ -4,13 +4,13 @@ A plan is a generator: it yields commands, is sent their replies, and returns it
 shards are carried out side by side, so that a Cluster's 256 shards cost as many round trips as one.
 """
 
-import hashlib
 from collections.abc import Generator, Sequence
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import NoScriptError
 
 from authz.store.redis.failures import explained
+from authz.store.redis.script import Script
 from authz.store.redis.sources import source
 
 T = TypeVar("T")
@@ -20,21 +20,19 @@ Plan = Generator[Sequence[Command], Sequence[Any], T]
 
 TOGETHER: Final = 2_000  # commands in one write
 
-_SOURCES: Final = {
-    hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(): text
-    for text in (source("fold"), source("look_up"))
-}
-_FOLD, _LOOK_UP = _SOURCES
+_FOLD: Final = Script("fold", source("fold"))
+_LOOK_UP: Final = Script("look_up", source("look_up"))
+_BY_SHA: Final = {script.sha: script for script in (_FOLD, _LOOK_UP)}
 
 
 def fold_script(keys: Sequence[str], words: Sequence[Word]) -> Command:
     """`lua/fold.lua`."""
-    return ("EVALSHA", _FOLD, len(keys), *keys, *words)
+    return ("EVALSHA", _FOLD.sha, len(keys), *keys, *words)
 
 
 def look_up(fields: Sequence[tuple[str, Word]]) -> Command:
     """Fields of hashes of one shard, by key and name; None in place of what is not there."""
-    return ("EVALSHA", _LOOK_UP, len(fields), *(key for key, _ in fields), *(name for _, name in fields))
+    return ("EVALSHA", _LOOK_UP.sha, len(fields), *(key for key, _ in fields), *(name for _, name in fields))
 
 
 def carry_out(client: Any, plans: Sequence[Plan[T]]) -> list[T]:
@@ -77,7 +75,7 @@ def ask(client: Any, commands: Sequence[Command]) -> list[Any]:
 
 def _checked(client: Any, command: Command, reply: Any) -> Any:
     if isinstance(reply, NoScriptError):
-        return client.execute_command("EVAL", _SOURCES[str(command[1])], *command[2:])
+        return client.execute_command("EVAL", _BY_SHA[str(command[1])].source, *command[2:])
     if isinstance(reply, Exception):
         raise reply
     return reply
