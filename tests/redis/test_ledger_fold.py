@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import redis
 
-from authz.store.closed import Closed
+from authz.store.closed import Closed, entry_of
 from authz.store.open import wall_clock
 from authz.store.records import Entry, Source
 from authz.store.redis import names
@@ -170,7 +170,7 @@ def test_many_fold_and_are_killed_at_any_moment(
         # Of one reservation all is in one shard.
         queue(client, [end for ends in made[::2] for end in ends], SHARDS[:1])
         queue(client, [end for ends in made[1::2] for end in ends], SHARDS[1:])
-        expected += [ends[-1] for ends in made]
+        expected += [entry_of(closed(ends[-1])) for ends in made]
         victim = chance.choice([child for child in children if child.running])
         left = chance.randrange(0, 800)
         victim.wait_until(lambda left=left: queued() <= left)  # type: ignore[misc]
