@@ -9,7 +9,7 @@ from authz.store.redis.records import ServiceRecords
 from tests.contract import test_denials, test_records
 from tests.contract.kit import Clock
 from tests.redis.records_kit import replica
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisCluster, RedisServer
 
 for _name in dir(test_records):
     if _name.startswith("test_") and _name != "test_counter_levels_are_there_for_commands":
@@ -28,12 +28,18 @@ async def _written(store: ServiceRecords) -> None:
     await store.written()
 
 
+@pytest.fixture(params=["server", "cluster"])
+def place(request: pytest.FixtureRequest) -> RedisServer | RedisCluster:
+    found: RedisServer | RedisCluster = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
 async def store(
-    server: RedisServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    place: RedisServer | RedisCluster, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[ServiceRecords]:
     for module in (test_records, test_denials):
         monkeypatch.setattr(module, "settled", _written)
     monkeypatch.setattr(test_denials, "denials", bounds)
-    async with replica(server.port, clock) as opened:
+    async with replica(place.url, clock) as opened:
         yield opened

@@ -4,6 +4,7 @@ A step yields commands and is sent their replies, in order: `now` runs steps on 
 `later` on an asynchronous one.
 """
 
+import asyncio
 from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from authz.store.redis.kept import Kind
 from authz.store.redis.mirror import Found, Mirror
 
 PAGE = 500  # records, or notes, in one reply
+STEP_S = 1.0  # what one step may take: a connection that hangs is given up, and another tried
 
 Result = TypeVar("Result")
 Command = tuple[bytes | str | int, ...]
@@ -105,7 +107,7 @@ async def later(steps: Steps[Result], client: Any) -> Result:
         commands = next(steps)
         while True:
             with explained():
-                async with client.pipeline(transaction=False) as pipeline:
+                async with asyncio.timeout(STEP_S), client.pipeline(transaction=False) as pipeline:
                     for command in commands:
                         pipeline.execute_command(*command)
                     replies = await pipeline.execute()

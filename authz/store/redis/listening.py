@@ -1,19 +1,18 @@
 """Hears of changes as they are made. Whatever it misses is found by looking."""
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from authz.store.redis.changes import CHANNEL
-from authz.store.redis.failures import explain
+from authz.store.redis.failures import explained
+from authz.store.troubles import Troubles
 
 QUIET_S = 5.0  # after this long without a message the server is asked whether it is still there
 AGAIN_S = 0.5  # between two attempts to subscribe
-
-log = logging.getLogger("authz.store")
+LISTENING = "changes are found by looking, because listening for them in"
 
 
 class Listener:
@@ -22,16 +21,18 @@ class Listener:
     def __init__(self, client: Any, heard: Callable[[], None]) -> None:
         self._client = client
         self._heard = heard
+        self._troubles = Troubles()  # its own: what is not heard of is found, so that nobody has to know
 
     async def listen(self) -> None:
         """Until it is cancelled. A channel that breaks is opened again."""
         while True:
             channel = self._client.pubsub()
             try:
-                await channel.subscribe(CHANNEL)
-                await self._hear(channel)
+                with explained():
+                    await channel.subscribe(CHANNEL)
+                    await self._hear(channel)
             except Exception as error:
-                log.info("changes are found by looking, until one hears of them again: %s", explain(error))
+                self._troubles.note(LISTENING, error)
             finally:
                 with suppress(Exception):
                     await channel.aclose()
@@ -43,6 +44,7 @@ class Listener:
             message = await channel.get_message(timeout=QUIET_S)
             if message is not None:
                 is_asked = False
+                self._troubles.note(LISTENING, None)
                 self._heard()
             elif is_asked:
                 raise TimeoutError

@@ -1,7 +1,4 @@
-"""The records of a store on Redis: what the service follows and writes, and what a command reads and changes.
-
-All clients are of redis-py, without decoding of replies (`authz.store.redis.client`).
-"""
+"""The records of a store on Redis: what the service follows and writes, what a command reads and changes."""
 
 import asyncio
 import secrets
@@ -10,28 +7,31 @@ from typing import Any
 
 from authz.store.floods import Floods
 from authz.store.protocols import Clock
+from authz.store.redis.client import async_client, sync_client
 from authz.store.redis.denials import RedisDenialLog
 from authz.store.redis.directory import RedisDirectory
+from authz.store.redis.on_demand import OnDemand
 from authz.store.redis.query import QueryDirectory
 from authz.store.redis.registry import RedisRegistry
+from authz.store.redis.target import Target
 from authz.store.redis.trials import RedisTrialLog
 from authz.store.redis.writing import Writing
 from authz.store.trials import Trials
 from authz.store.troubles import Troubles
 
-Levels = Callable[[str], Mapping[str, bytes]]
-"""How counters stand, of those whose keys begin so; for `authz.store.levels.level_of`."""
+Levels = Callable[[Any, str], Mapping[str, bytes]]
+"""How counters stand, by a synchronous client, of those whose keys begin so; for `levels.level_of`."""
 
 
 class ServiceRecords:
-    """Of one replica. `behind` is an asynchronous client of its own, `at_hand` a synchronous one."""
+    """Of one replica. Connects when it is started, and once more for changes when there are some."""
 
-    def __init__(self, behind: Any, at_hand: Any, clock: Clock, levels: Levels | None = None) -> None:
-        self._behind = behind
-        self._at_hand = at_hand
+    def __init__(self, target: Target, clock: Clock, levels: Levels | None = None) -> None:
+        self._behind = behind = async_client(target)
+        self._at_hand = at_hand = OnDemand(lambda: sync_client(target))
         self._troubles = Troubles()
         self.directory = RedisDirectory(behind, at_hand, self._troubles)
-        self.registry = RedisRegistry(at_hand, clock, self.directory.follow, levels)
+        self.registry = RedisRegistry(at_hand, clock, self.directory.follow, _of(levels, at_hand))
         self.denials = Floods(secrets.token_hex(6))
         self.denial_log = RedisDenialLog(at_hand)
         self.trials = Trials()
@@ -66,14 +66,18 @@ class ServiceRecords:
 
 
 class CommandRecords:
-    """Of a command, beside running services or without one."""
+    """Of a command, beside running services or without one. Raises StoreUnavailable."""
 
-    def __init__(self, client: Any, clock: Clock, levels: Levels | None = None) -> None:
-        self._client = client
+    def __init__(self, target: Target, clock: Clock, levels: Levels | None = None) -> None:
+        self._client = client = sync_client(target)
         self.directory = QueryDirectory(client)
-        self.registry = RedisRegistry(client, clock, levels=levels)
+        self.registry = RedisRegistry(client, clock, levels=_of(levels, client))
         self.denial_log = RedisDenialLog(client)
         self.trial_log = RedisTrialLog(client)
 
     def close(self) -> None:
         self._client.close()
+
+
+def _of(levels: Levels | None, client: Any) -> Callable[[str], Mapping[str, bytes]] | None:
+    return None if levels is None else lambda prefix: levels(client, prefix)

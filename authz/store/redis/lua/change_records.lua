@@ -18,5 +18,5 @@ end
 for note = 6, #ARGV do
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'n', ARGV[note])
 end
-redis.call('PUBLISH', ARGV[4], '')
+redis.pcall('PUBLISH', ARGV[4], '') -- who may not hear of it looks instead
 return 1
