@@ -21,8 +21,14 @@ class Answered:
         yield
 
 
+_KEEP = "for _, name in ipairs(redis.call('KEYS', '*')) do redis.call('PERSIST', name) end"
+
+
 class DirectLink:
-    """A `Link` to one server for a test of scripts. What an `undo` would be is kept in `undos`."""
+    """A `Link` to one server for a test of scripts. The last `undo` is kept in `undos`.
+
+    With `keep_all` no key has a TTL once the script is over: time passes by the test's clock alone.
+    """
 
     trouble = None
 
@@ -31,6 +37,7 @@ class DirectLink:
         self.connection = redis.Connection(port=port, protocol=2, socket_timeout=30)
         self.undos: list[Undo] = []
         self.calls = 0
+        self.keep_all = False
 
     def run(
         self,
@@ -54,8 +61,21 @@ class DirectLink:
         return Answered(self._ask(*words))
 
     def _ask(self, *words: Word) -> Any:
-        self.connection.send_command(*words)
-        return self.connection.read_response()
+        """What follows a script leaves in the same write, so that nothing can come between."""
+        commands = [words]
+        if self.keep_all and words[0] != "DEL":
+            commands.append(("EVAL", _KEEP, 0))
+        packed = b"".join(part for command in commands for part in self.connection.pack_command(*command))
+        self.connection.send_packed_command([packed])
+        answers = []
+        for _ in commands:
+            try:
+                answers.append(self.connection.read_response())
+            except redis.ResponseError as error:
+                answers.append(error)
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
 
     async def start(self) -> None:
         self.connection.connect()

@@ -99,6 +99,12 @@ class Calls:
             scripts.PEEK, (names.running(shard),), (self.now, _encode(holds), self.most_late)
         )
 
+    def sweep(self, shard: str, most: int, budget_ms: int) -> asyncio.Future[Any]:
+        """End what is over: how many it looked at, and how many entries in the ledger that made."""
+        return self.link.run(
+            scripts.SWEEP, (names.running(shard),), (self.now, most, self.most_late), budget_ms=budget_ms
+        )
+
     def answer(self, reply: Sequence[int]) -> Reserved | Exhausted:
         """What `reserve` or `peek` came back with. Raises StoreUnavailable where that is no answer."""
         status = reply[0]
@@ -140,6 +146,19 @@ class Calls:
             scripts.EXTEND, (names.running(shard),), (self.now, reservation, gateway, ttl_ms, life_ms)
         )
         return (True, reply[1].decode()) if reply[0] else (False, "")
+
+
+async def all_of(asked: Sequence[asyncio.Future[Any]]) -> list[Any]:
+    """Every answer, in order. Raises StoreUnavailable, but waits for all first."""
+    answers, trouble = [], None
+    for question in asked:
+        try:
+            answers.append(await question)
+        except StoreUnavailable as error:
+            trouble = error
+    if trouble is not None:
+        raise trouble
+    return answers
 
 
 def sendable(holds: Sequence[Hold]) -> Sequence[Hold]:

@@ -22,7 +22,7 @@ from authz.store.protocols import (
     Settled,
     StoreUnavailable,
 )
-from authz.store.redis.calls import Calls
+from authz.store.redis.calls import Calls, all_of
 
 _APART = ","
 
@@ -183,25 +183,23 @@ def _together(parts: Sequence[Part], answers: Sequence[Answer | None]) -> Reserv
 
 async def _refused(calls: Calls, parts: Sequence[Part], answers: Sequence[Answer | None]) -> Exhausted:
     """The refusal as a whole: also what was not asked, or taken back since, and how all counters stand."""
-    unasked = [
-        calls.peek(part.shard, part.holds) if answer is None else None
-        for part, answer in zip(parts, answers, strict=True)
+    denials = {part: answer for part, answer in zip(parts, answers, strict=True) if answer is not None}
+    unasked = [part for part in parts if part not in denials]
+    fitting = [part for part in parts if not isinstance(denials.get(part), Exhausted)]
+    asked = [calls.peek(part.shard, part.holds) for part in unasked]
+    stands = [
+        calls.peek(part.shard, [msgspec.structs.replace(hold, amount=0) for hold in part.holds])
+        for part in fitting
     ]
-    bare = [
-        None
-        if isinstance(answer, Exhausted)
-        else calls.peek(part.shard, [msgspec.structs.replace(hold, amount=0) for hold in part.holds])
-        for part, answer in zip(parts, answers, strict=True)
-    ]
+    replies = [calls.answer(reply) for reply in await all_of([*asked, *stands])]
+    denials |= zip(unasked, replies, strict=False)
+    shown = denials | dict(zip(fitting, replies[len(asked) :], strict=True))
     levels: dict[int, Level] = {}
     denied: list[int] = []
     waits: list[int] = []
-    for part, answer, question, stand in zip(parts, answers, unasked, bare, strict=True):
-        if question is not None:
-            answer = calls.answer(await question)
-        stands = answer if stand is None else calls.answer(await stand)
-        assert stands is not None
-        levels |= zip(part.indices, stands.levels, strict=True)
+    for part in parts:
+        levels |= zip(part.indices, shown[part].levels, strict=True)
+        answer = denials[part]
         if isinstance(answer, Exhausted):
             denied += [part.indices[place] for place in answer.denied]
             waits.append(answer.wait_ms)

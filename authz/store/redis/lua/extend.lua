@@ -19,7 +19,6 @@ local deadline = min(now + tonumber(ARGV[4]), record.created + tonumber(ARGV[5])
 if deadline > record.deadline then
   call('ZADD', OPEN_IDS, deadline, record.id)
   call('SETRANGE', name_of(record.id), DEADLINE_FROM, encode('<d', deadline))
-  call('PEXPIRE', name_of(record.id), forgotten_at(OPEN, record.created, deadline) - now)
   for _, name in ipairs(slots) do
     take_slot(name, record.id, deadline)
   end

@@ -62,9 +62,9 @@ local record = {
 if remembered then
   remember(record)
   for i, hold in ipairs(holds) do
-    if hold[KIND] == CONCURRENCY and hold[AMOUNT] > 0 then
+    if hold[KIND] == CONCURRENCY and hold[AMOUNT] > 0 and ttl > 0 then
       take_slot(counters[i].name, name, record.deadline)
-      counters[i].running = counters[i].running + (ttl > 0 and 1 or 0)
+      counters[i].running = counters[i].running + 1
     end
   end
 elseif not kept then -- nobody settles it: it is over at once

@@ -33,8 +33,10 @@ end
 -- Nobody told its end in time. Late ones beyond `most_late` are forgotten, the first to expire first.
 -- Tells how many entries in the ledger that makes.
 local function expire(record, most_late)
+  record.phase = LATE_PHASE
   call('ZREM', OPEN_IDS, record.id)
   call('SETRANGE', name_of(record.id), PHASE_FROM, encode('<B', LATE_PHASE))
+  call('PEXPIRE', name_of(record.id), forgotten_at(record) - now)
   local entries = close(record, record.deadline, '', true, false)
   local late = SHARD .. 'late'
   local count = call('RPUSH', late, record.id)

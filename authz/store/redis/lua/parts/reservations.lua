@@ -20,12 +20,14 @@ local function grain_after(moment, grain)
   return (floor(moment / grain) + 1) * grain
 end
 
--- From when on it is as if it had never been.
-local function forgotten_at(phase, created, deadline)
-  if phase == BRIEF then
-    return grain_after(created + REPLAY, GRAIN)
+-- From when on it is as if it had never been. An open one lasts until somebody ends it: it is owed to the ledger.
+local function forgotten_at(record)
+  if record.phase == BRIEF then
+    return grain_after(record.created + REPLAY, GRAIN)
+  elseif record.phase == LATE_PHASE then
+    return grain_after(record.deadline + LATE, LATE_GRAIN)
   end
-  return grain_after(deadline + LATE, LATE_GRAIN)
+  return MAX
 end
 
 local function recall(id, raw)
@@ -41,7 +43,7 @@ local function recall(id, raw)
     record.packed, record.labels, from = decode(RECORD, raw)
   record.facts = cut(raw, from)
   record.late = record.phase == LATE_PHASE or now >= record.deadline
-  return now < forgotten_at(record.phase, record.created, record.deadline) and record or nil
+  return now < forgotten_at(record) and record or nil
 end
 
 local function remember(record)
@@ -49,10 +51,12 @@ local function remember(record)
     RECORD, record.phase, record.created, record.deadline, #record.gateway, record.gateway, #record.attempt,
     record.attempt, #record.elsewhere, record.elsewhere, #record.packed, record.packed, #record.labels, record.labels
   )
-  local lasts = forgotten_at(record.phase, record.created, record.deadline) - now
-  call('SET', name_of(record.id), encoded .. record.facts, 'PX', max(1, lasts))
+  local name = name_of(record.id)
+  call('SET', name, encoded .. record.facts)
   if record.phase == OPEN then
     call('ZADD', OPEN_IDS, record.deadline, record.id)
+  else
+    call('PEXPIRE', name, forgotten_at(record) - now)
   end
 end
 
