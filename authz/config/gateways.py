@@ -105,13 +105,7 @@ class GatewayEntry(Section):
         if "token" in data and "mtls" in data:
             message = "a gateway proves itself by `token` or by `mtls`, not by both"
             yield Wrong(message, at=("mtls",), on_key=True)
-        if "trusted_hops" in data and data.get("kind") == GatewayKind.TRAEFIK.value:
-            message = (
-                "Traefik would believe those proxies in everything; leave `trusted_hops` out, and have them "
-                "speak the PROXY protocol (`proxyProtocol.trustedIPs` of its entry point)"
-            )
-            yield Wrong(message, at=("trusted_hops",), on_key=True)
-        elif "trusted_hops" in data and not {"token", "mtls"} & data.keys():
+        if "trusted_hops" in data and not {"token", "mtls"} & data.keys():
             message = (
                 "without `token` or `mtls` no address that it tells is believed; add one, or leave this out"
             )

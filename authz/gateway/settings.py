@@ -122,7 +122,7 @@ class RenderSettings:
     authz_grpc: tuple[Address, ...] = (Address("127.0.0.1", 9001),)
     authz_tls: AuthzTls | None = None  # None: authz is asked without TLS
     token: TokenSource | None = TokenSource("file", "/etc/authz/gateway-token")  # None: no proof by token
-    trusted_hops: bool = False  # proxies before it: authz hears of all of X-Forwarded-For, and walks it
+    trusted_hops: tuple[str, ...] = ()  # networks before it: authz hears all of X-Forwarded-For, and walks it
     claim_headers: tuple[str, ...] = ()  # and backends' key headers: gateways must name what they set
     max_body: int = MAX_BODY  # bytes
     auth_timeout: float = AUTH_TIMEOUT  # seconds

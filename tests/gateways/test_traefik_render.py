@@ -84,6 +84,13 @@ def test_an_older_traefik_is_spared_what_it_does_not_know(version: str | None, k
     assert ("aliasHeadersStrategy" in text) is known
 
 
+def test_only_proxies_that_are_named_are_believed() -> None:
+    assert "trustedIPs:" not in render("traefik", RenderSettings())["traefik.yml"]
+    files = render("traefik", RenderSettings(trusted_hops=("10.0.0.0/8", "2001:db8::/32")))
+    assert files["traefik.yml"].count('trustedIPs: ["10.0.0.0/8", "2001:db8::/32"]') == 1
+    assert files["dynamic.yml"].count("trustedHops: true") == 1  # the other guard takes the same over
+
+
 @pytest.mark.parametrize("part", ["middlewares", "routers"])
 def test_a_part_stands_in_the_whole_as_it_is(part: str) -> None:
     whole = render("traefik", RenderSettings())["dynamic.yml"]

@@ -70,6 +70,9 @@ type Config struct {
 	LeaseMs   int64  `json:"leaseMs,omitempty"`  // authz is told three times as often that a response still runs
 	Direct    bool   `json:"direct,omitempty"`   // authz itself is the service behind, not forwardAuth
 
+	// Traefik keeps what some proxies say (forwardedHeaders.trustedIPs). Of that only X-Forwarded-For is for authz to judge.
+	TrustedHops bool `json:"trustedHops,omitempty"`
+
 	// For https at UsageURL, in PEM. A certificate of its own proves the gateway in the place of a token.
 	ServerName string `json:"serverName,omitempty"` // in authz's certificate
 	CaFile     string `json:"caFile,omitempty"`     // the authority that signed that; else one of the system's
@@ -90,6 +93,7 @@ type guard struct {
 	can     string
 	direct  bool
 	proven  bool
+	hops    bool
 	reports *reports // nil: none are made
 }
 
@@ -106,6 +110,7 @@ func New(_ context.Context, next http.Handler, config *Config, _ string) (http.H
 		token:   token,
 		can:     "edit",
 		direct:  config.Direct,
+		hops:    config.TrustedHops,
 	}
 	g.proven = token != "" || config.CertFile != ""
 	if g.proven && config.UsageURL != "" && !config.Direct {
@@ -176,6 +181,9 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	path, _, _ := strings.Cut(req.RequestURI, "?")
 	upgrade := isWebSocket(req)
 	clean(req.Header, upgrade)
+	if g.hops {
+		seen(req)
+	}
 	if upgrade && (req.ContentLength != 0 || len(req.TransferEncoding) > 0) {
 		// forwardAuth, which has no limit of its own, would take all of it into memory.
 		rw.Header()["Connection"] = []string{"close"}
@@ -287,6 +295,16 @@ func clean(header http.Header, upgrade bool) {
 		delete(header, "Connection")
 		delete(header, "Upgrade")
 	}
+}
+
+// seen says what this Traefik sees itself, in the place of what a trusted proxy may have passed on from its client.
+func seen(req *http.Request) {
+	req.Header["X-Forwarded-Host"] = []string{req.Host}
+	req.Header["X-Forwarded-Proto"] = []string{"http"}
+	if req.TLS != nil {
+		req.Header["X-Forwarded-Proto"] = []string{"https"}
+	}
+	delete(req.Header, "X-Forwarded-Port")
 }
 
 func isOurs(plain string) bool {
