@@ -65,6 +65,7 @@ async def reserve(calls: Calls, parts: Sequence[Part], request: Request) -> Answ
         hold.unit is not Unit.REQUESTS for part in parts for hold in part.holds
     )
     has_slots = any(hold.kind is Kind.CONCURRENCY for part in parts for hold in part.holds)
+    remember = settles and (request.ttl_ms > 0 or has_slots)
     asked = [
         calls.reserve(
             part.shard,
@@ -74,7 +75,7 @@ async def reserve(calls: Calls, parts: Sequence[Part], request: Request) -> Answ
             part.holds,
             request.ttl_ms,
             b"",
-            remember=settles and (request.ttl_ms > 0 or has_slots),
+            remember=remember,
         )
         for part in others
     ]
@@ -89,6 +90,7 @@ async def reserve(calls: Calls, parts: Sequence[Part], request: Request) -> Answ
             home.holds,
             request.ttl_ms,
             request.facts,
+            remember=remember,
             elsewhere=elsewhere,
         )
         home_answer, trouble = await _answers(calls, [last])
