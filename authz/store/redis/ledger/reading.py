@@ -72,8 +72,13 @@ class RedisLedger:
         self._folder.fold()
         if since >= until:
             return []
-        now = self._clock()
-        parts = carry_out(self._client, [_sums_of_range(shard, since, until, now) for shard in self._shards])
+        metas = self._metas()
+        kept_from = self._kept_from(metas)
+        plans = [
+            _sums_of_range(shard, meta, kept_from, since, until)
+            for shard, meta in zip(self._shards, metas, strict=True)
+        ]
+        parts = carry_out(self._client, plans)
         return _usage_rows(parts, by, only)
 
     def entries(
@@ -121,9 +126,15 @@ class RedisLedger:
     @property
     def kept_from(self) -> int:
         """Since when single entries are kept, in ms; 0: since ever. Older ones are in sums of days."""
-        metas = carry_out(self._client, [_meta(shard) for shard in self._shards])
+        return self._kept_from(self._metas())
+
+    def _kept_from(self, metas: Sequence[Meta]) -> int:
+        """Of all shards together: what one has dropped is missing from the whole."""
         now = self._clock()
         return max(meta.complete_from(now) for meta in metas)
+
+    def _metas(self) -> list[Meta]:
+        return carry_out(self._client, [_meta(shard) for shard in self._shards])
 
 
 # -- plans for one shard ---------------------------------------------------------------------------
@@ -139,9 +150,8 @@ def _days(shard: str) -> Plan[dict[int, Bucket]]:
     return days_of(reply)
 
 
-def _sums_of_range(shard: str, since: int, until: int, now: int) -> Plan[_Summed]:
-    meta = yield from _meta(shard)
-    parts = split(Days(meta.timezone), meta.complete_from(now), since, until)
+def _sums_of_range(shard: str, meta: Meta, kept_from: int, since: int, until: int) -> Plan[_Summed]:
+    parts = split(Days(meta.timezone), kept_from, since, until)
     found: _Summed = {}
     named, reply = yield [("SMEMBERS", sums_key(shard, meta.sums)), ask_days(shard)]
     whole = sorted(day.decode() for day in named if parts.first <= day.decode() < parts.last)
