@@ -17,7 +17,7 @@ _WORDS = {
     "NOAUTH": "it wants a password: give it in the URL, or in a file named by ?password_file=",
     "WRONGPASS": "it does not accept the user or the password: see the URL, or the file of ?password_file=",
     "NOPERM": "its ACL does not let this user do that; what we need: "
-    "~az:* &az:* +@all -@admin -@dangerous +info +cluster|slots",
+    "resetchannels ~az:* &az:* +@all -@admin -@dangerous +info +cluster|slots",
     "TRYAGAIN": "the slot of this owner is just moving to another server",
     "MOVED": "it is one server of a Cluster: write redis+cluster:// in the URL",
     "ASK": "it is one server of a Cluster: write redis+cluster:// in the URL",
