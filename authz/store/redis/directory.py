@@ -28,7 +28,7 @@ AUTH_TTL_S = 60.0
 FOLLOW_MS = 1000
 """A change is in force everywhere this long after it was made, though no message of it arrives."""
 
-LOOK_S = FOLLOW_MS / 1000 / 2
+LOOK_S = FOLLOW_MS / 1000 / 4
 
 LOADING = "loading the records from"
 FOLLOWING = "following the records in"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from authz.store.redis.changes import CHANNEL
+from authz.store.redis.changes import CHANNEL, VERSION
 from authz.store.redis.failures import explained
 from authz.store.troubles import Troubles
 
@@ -26,17 +26,22 @@ class Listener:
     async def listen(self) -> None:
         """Until it is cancelled. A channel that breaks is opened again."""
         while True:
-            channel = self._client.pubsub()
             try:
                 with explained():
-                    await channel.subscribe(CHANNEL)
-                    await self._hear(channel)
+                    await self._client.get(VERSION)  # a Cluster's client learns of its servers by it
+                    await self._subscribed()
             except Exception as error:
                 self._troubles.note(LISTENING, error)
-            finally:
-                with suppress(Exception):
-                    await channel.aclose()
             await asyncio.sleep(random.uniform(0.2, 1.0) * AGAIN_S)  # noqa: S311  (not all replicas at once)
+
+    async def _subscribed(self) -> None:
+        channel = self._client.pubsub()
+        try:
+            await channel.subscribe(CHANNEL)
+            await self._hear(channel)
+        finally:
+            with suppress(Exception):
+                await channel.aclose()
 
     async def _hear(self, channel: Any) -> None:
         is_asked = False
