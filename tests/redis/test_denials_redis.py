@@ -64,8 +64,11 @@ async def test_what_redis_does_not_take_is_kept_and_told(tmp_path: Path) -> None
             here.denials.record(later(1))
             here.trials.would_refuse("it", ALICE, NOON)
             here.directory.used("key_1", 5)
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable, match="cannot be reached"):
+                    await here.written()
             await until(lambda: here.trouble is not None)
-            await until(lambda: not here.denials.take(), seconds=5)
+            here.denials.record(later(2, path="/2"))
             server.restart()
             await until(lambda: here.trouble is None)
             await here.written()
