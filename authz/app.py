@@ -24,20 +24,22 @@ from authz.ledger.settle import Settler
 from authz.limit.policy import Policy
 from authz.limit.tokenizer import read_tokenizer
 from authz.limit.trial import note
-from authz.request import MAX_BODY, Gateway
-from authz.ruleset import Authenticators, NotInThisVersion, build_rules
+from authz.request import MAX_BODY
+from authz.ruleset import Authenticators, build_rules
 from authz.service import Service
 from authz.store.open import open_store, wall_clock
 from authz.telemetry.logging import configure_logging
 from authz.telemetry.metrics import CONTENT_TYPE, Metrics
 from authz.transport.access_log import AccessLog
-from authz.transport.caddy_log import PATIENCE, CaddyLog, LoggingGateway
+from authz.transport.caddy_log import CaddyLog
+from authz.transport.configured import addresses, logging_gateways, registry_of, tls_files
 from authz.transport.ext_authz import ExtAuthz
-from authz.transport.gateways import GatewayEntry, GatewayRegistry
 from authz.transport.health import Health
 from authz.transport.http import HttpTransport
+from authz.transport.listen import CannotListen
 from authz.transport.serve import GrpcServer, HttpServer, start_grpc, start_http
 from authz.transport.service import Desk
+from authz.transport.tls import ServerTls, TlsFiles
 from authz.workers.metrics import gather
 from authz.workers.place import Worker
 from authz.workers.supervisor import Supervisor
@@ -100,14 +102,15 @@ class App:
             durable=self._store.ledger.durable,
         )
         desk = Desk(service, self.metrics.decided)
-        gateways, largest = _gateways(loaded.config), _largest_body(loaded.config)
+        gateways, largest = registry_of(loaded.config), _largest_body(loaded.config)
         self._http = HttpTransport(desk, gateways, self.health, max_body=largest, reject=settlements.rejected)
         self._check = ExtAuthz(desk, gateways, max_body=largest)
         self._log = AccessLog(service, gateways, reject=settlements.rejected)
-        self._caddy_log = CaddyLog(service, _logging(loaded.config), settlements.rejected)
+        self._caddy_log = CaddyLog(service, logging_gateways(loaded.config), settlements.rejected)
         self._admin = AdminApp(_access(loaded.config), self.health, self._metrics, CONTENT_TYPE)
         self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
         self._retiring: set[asyncio.Task[None]] = set()
+        self._tls = _tls(tls_files(loaded.config))
         self._servers: list[HttpServer] = []
         self._grpc: GrpcServer | None = None
 
@@ -134,12 +137,14 @@ class App:
         self._settler.teach(reversed(self._store.ledger.entries(limit=TAUGHT_AT_START)))
         self._authenticators.start()
         shared = self._worker is not None
-        self._servers.append(await start_http(self._http, str(config.decisions.http), shared=shared))
+        http = str(config.decisions.http)
+        self._servers.append(await start_http(self._http, http, shared=shared, tls=self._tls))
         self._servers.append(await start_http(self._admin, str(config.admin.listen), shared=shared))
         if self._worker is not None:
             told = AdminApp(self._admin.access, self.health, self._own_metrics, CONTENT_TYPE)
             self._servers.append(await start_http(told, f"unix:{self._worker.socket}"))
-        self._grpc = await start_grpc(self._check, self._log, str(config.decisions.grpc), shared=shared)
+        grpc = str(config.decisions.grpc)
+        self._grpc = await start_grpc(self._check, self._log, grpc, shared=shared, tls=self._tls)
         await self._caddy_log.start(shared=shared)
         await self._watcher.start()
         gc.collect()
@@ -175,16 +180,23 @@ class App:
                 changed.config, self._store.directory, wall_clock, self._authenticators
             )
             rules = build_rules(changed, authenticators, self._store.directory)
-        except (NotInThisVersion, ValueError) as error:
+        except ValueError as error:
             self._keep_old([f"{self._path}: {error}"])
             return
+        files = tls_files(changed.config)
+        if self._tls is not None and files is not None:
+            try:
+                self._tls.renew(files)
+            except OSError as error:
+                self._keep_old([f"{self._path}: decisions.tls: {error}"])
+                return
         for section in _fixed_at_start(self._loaded, changed):
             log.warning("config change needs a restart", section=section)
         authenticators.start()
         retired, self._authenticators = self._authenticators, authenticators
-        gateways = _gateways(changed.config)
+        gateways = registry_of(changed.config)
         self._http.gateways = self._check.gateways = self._log.gateways = gateways
-        self._caddy_log.gateways = _logging(changed.config)
+        self._caddy_log.gateways = logging_gateways(changed.config)
         self._admin.access = _access(changed.config)
         self._decider.rules = rules
         self._store.keep_ledger(changed.config.ledger.retention)
@@ -201,34 +213,15 @@ class App:
         log.error("config not reloaded; the old one stays in force", problems=problems)
 
 
-def _gateways(config: Config) -> GatewayRegistry:
-    return GatewayRegistry(
-        GatewayEntry(
-            name=name,
-            kind=entry.kind,
-            token_digest=entry.token.digest if entry.token is not None else None,
-            networks=tuple(entry.from_ or ()),
-            trusted_hops=tuple(entry.trusted_hops or ()),
-            request_id_is_ours=entry.request_id == "gateway",
-            stream_timeout_ms=entry.stream_timeout,
-            log=entry.log is not None,
-        )
-        for name, entry in config.gateways.items()
-    )
+def _logs(config: Config) -> set[str]:
+    return {each.listen for each in logging_gateways(config)}
 
 
-def _logging(config: Config) -> tuple[LoggingGateway, ...]:
-    """The gateways that report by their log."""
-    return tuple(
-        LoggingGateway(
-            Gateway(name=name, kind=entry.kind, proven=True, stream_timeout_ms=entry.stream_timeout),
-            key=entry.token.digest,
-            listen=str(entry.log),
-            waits=PATIENCE if entry.usage == "backend" else 0.0,
-        )
-        for name, entry in config.gateways.items()
-        if entry.log is not None and entry.token is not None
-    )
+def _tls(files: TlsFiles | None) -> ServerTls | None:
+    try:
+        return ServerTls(files) if files is not None else None
+    except OSError as error:
+        raise CannotListen(f"decisions.tls cannot be used: {error}") from error
 
 
 def _largest_body(config: Config) -> int:
@@ -258,8 +251,11 @@ def _warn(loaded: Loaded, before: Loaded | None = None) -> None:
 def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
     """The sections that a reload cannot change: sockets and the store are open already."""
     changed = []
-    if old.config.decisions != new.config.decisions:
+    if addresses(old.config) != addresses(new.config):
         changed.append("decisions")
+    before, after = tls_files(old.config), tls_files(new.config)
+    if before is not None and after is not None and before.client_ca != after.client_ca:
+        changed.append("decisions.tls.client_ca, for the authority that is no longer trusted")
     if old.config.admin.listen != new.config.admin.listen:
         changed.append("admin.listen")
     if str(old.store) != str(new.store):
@@ -268,13 +264,13 @@ def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
         changed.append("timezone, of the days that the ledger sums by")
     if _largest_body(old.config) != _largest_body(new.config):
         changed.append("gateways.*.max_body")
-    if {each.listen for each in _logging(old.config)} != {each.listen for each in _logging(new.config)}:
+    if _logs(old.config) != _logs(new.config):
         changed.append("gateways.*.log")
     return changed
 
 
 async def serve(path: Path, worker: Worker | None = None) -> None:
-    """Run until SIGTERM or SIGINT. Raises ConfigErrors, NotInThisVersion, StoreUnavailable, CannotListen."""
+    """Run until SIGTERM or SIGINT. Raises ConfigErrors, StoreUnavailable, CannotListen."""
     app = App(path, load_config(path), worker)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

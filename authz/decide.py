@@ -21,11 +21,10 @@ from authz.limit.admission import AS_USUAL, Admission
 from authz.limit.estimate import Bound, bound_of
 from authz.limit.headers import rate_headers
 from authz.limit.learned import Learned
-from authz.limit.plan import NOTHING_PLANNED
 from authz.limit.planned import Planned, Standings
 from authz.limit.reservation import facts_of, remembered_ms, reservation_id
 from authz.limit.spending import Spending
-from authz.limit.verdict import verdict
+from authz.limit.verdict import verdict, without_store
 from authz.listing import is_listing
 from authz.peek import NOTHING, OUTPUT_LIMITS, Peek, peek
 from authz.preference import NO_WISHES, Wishes
@@ -59,6 +58,7 @@ class Known(Struct):
     admission: Admission = "worst_case"
     held: Bound | None = None  # less than the bound where the answer is limited, or expected to be short
     limits: Sequence[LimitState] = ()
+    local: bool = False  # decided by this replica alone, because the store does not answer
     wishes: Wishes = NO_WISHES
     client_request_id: str = ""  # the client's own id; ours where it has none, and the route wants one
 
@@ -214,19 +214,20 @@ class Decider:
                     remembered_ms(request, holds, listing=listing),
                     b"" if listing else facts_of(spending, known.client_request_id),
                 )
-        except StoreUnavailable:
+        except StoreUnavailable as failure:
             self._store_failed("reserve")
-            if any(each.policy.on_store_failure != "allow" for each in planned):
-                return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
-            planned, reservation, outcome = (
-                NOTHING_PLANNED.parts,
-                None,
-                Reserved(()),
-            )  # the response then settles nothing
+            return self._refuse(
+                known, Refusal(Reason.STORE_UNAVAILABLE, detail=without_store(failure, planned))
+            )
+        if outcome.local:
+            self._store_failed("reserve")
+            known.local = True
         if charge and (isinstance(outcome, Exhausted) or outcome.over):
             self._tried(planned, outcome, self._clock())
         if isinstance(outcome, Exhausted):
             return self._exhausted(known, spending, planned, outcome)
+        if outcome.name:
+            reservation = outcome.name
         known.limits = Standings(planned, outcome)
         headers: tuple[Header, ...] = ()
         if rules.rate_headers:
@@ -304,6 +305,7 @@ class Decider:
             limits=known.limits,
             edit=_edit(spending, taken, limited) if request.can_edit else None,
             may_overrun=limited is None and known.held is not known.bound,
+            without_store=known.local,
             client_request_id=known.client_request_id,
         )
 

@@ -58,6 +58,7 @@ class Allow(Struct, frozen=True, kw_only=True):
     limits: Sequence[LimitState] = ()
     edit: str | None = None  # how the gateway changes the body, see `authz.edit`
     may_overrun: bool = False  # less is held than the request may use (`admission: learned`)
+    without_store: bool = False  # the store did not answer: `on_store_failure: allow | local`
     client_request_id: str = ""  # the client's own id, or ours in its place, where the route has one
 
     reason: Reason = Reason.ALLOWED

@@ -107,12 +107,13 @@ def _authorize_says(known: Known) -> str:
 
 def _limits_say(known: Known) -> str:
     bound = known.bound
+    says = describe(known.limits)
+    if known.local:
+        says = f"the store does not answer, so by the share of one replica (on_store_failure): {says}"
     if bound is None or not bound.input:
-        return describe(known.limits)
+        return says
     guess = "" if bound.sure else ", as far as one can guess"
-    says = (
-        f"{describe(known.limits)}; may use {bound.input} tokens of input and {bound.output} of output{guess}"
-    )
+    says = f"{says}; may use {bound.input} tokens of input and {bound.output} of output{guess}"
     if known.admission == "fitted":
         says += ", unless the service knows how long answers are and limits this one (fitted)"
     elif known.admission == "learned":

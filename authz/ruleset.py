@@ -44,10 +44,6 @@ from authz.store.records import Access, Model, Price
 from authz.upstream import CREDENTIAL_HEADERS, Backend, Credential
 
 
-class NotInThisVersion(Exception):
-    """The configuration asks for something that this release cannot do yet. Says what."""
-
-
 class Authenticators:
     """The authenticators of one configuration, by name.
 
@@ -163,11 +159,8 @@ def jwt_settings(name: str, entry: configured.JwtAuthenticator) -> JwtSettings:
 
 
 def build_rules(loaded: Loaded, authenticators: Authenticators, directory: Directory) -> Rules:
-    """The rules of a valid configuration. Raises NotInThisVersion."""
+    """The rules of a valid configuration."""
     config = loaded.config
-    for name, gateway in config.gateways.items():
-        if gateway.mtls is not None:
-            raise NotInThisVersion(f"gateways.{name}: `mtls` is not in this version; give it a `token`")
     policies = {name: policy_of(name, entry) for name, entry in config.limits.items()}
     backends = {name: _backend(name, entry) for name, entry in config.backends.items()}
     offers = {entry.name: offer_of(entry, backends) for entry in config.routes}

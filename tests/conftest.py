@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+pytest_plugins = ["tests.support.redis_fixtures"]
+
 TIMED = (
     "tests/gateways/",
     "tests/up/",

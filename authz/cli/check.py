@@ -18,7 +18,6 @@ from authz.decision import Allow, Deny, LimitState
 from authz.explain import Explanation, Question, explain
 from authz.limit.estimate import Bound
 from authz.quota import Unit
-from authz.ruleset import NotInThisVersion
 
 app = App(name="check")
 
@@ -88,7 +87,7 @@ def check(
             explanation = asyncio.run(explain(at.loaded, store, question, context.now))
         except SecretMissing as error:
             raise CommandError(f"{error}.", hint="Run this where the service runs, as its user.") from None
-        except (NotInThisVersion, ValueError) as error:
+        except ValueError as error:
             raise CommandError(str(error)) from None
     _show(explanation, as_json=common.json)
     return Exit.REFUSED if isinstance(explanation.decision, Deny) else Exit.OK

@@ -74,7 +74,7 @@ def schema() -> None:
 def _not_in_this_version(path: Path, loaded: Loaded) -> Sequence[Problem]:
     """What is spelled right and yet would keep this release from starting."""
     from authz.cli.context import now
-    from authz.ruleset import Authenticators, NotInThisVersion, build_rules
+    from authz.ruleset import Authenticators, build_rules
     from authz.store.open import open_store
 
     if loaded.store.scheme not in ("memory", "sqlite"):
@@ -83,7 +83,7 @@ def _not_in_this_version(path: Path, loaded: Loaded) -> Sequence[Problem]:
     directory = open_store("memory://").directory
     try:
         build_rules(loaded, Authenticators(loaded.config, directory, now), directory)
-    except (NotInThisVersion, ValueError) as error:
+    except ValueError as error:
         return (Problem(str(path), 1, 1, str(error)),)
     return ()
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,11 +16,11 @@ from cyclopts import App, Parameter
 from msgspec import Struct
 
 from authz.cli import context, envoy_journal, nginx_journal, output
+from authz.cli.as_gateway import connection_to, proof_headers
 from authz.cli.context import Context
 from authz.cli.envoy_journal import Skipped, read_lines
 from authz.cli.errors import CommandError, UsageError
 from authz.cli.options import DEFAULTS, Common
-from authz.config import SecretMissing
 from authz.gateway.from_config import entry_name
 from authz.gateway.preflight import reached
 from authz.gateway.settings import UnusableSettings
@@ -38,7 +38,6 @@ _READERS: Final[Mapping[str, Reader]] = {
 }
 _BATCH: Final = 500
 _PATIENCE: Final = (0.2, 1.0, 3.0)  # seconds between two tries
-_TIMEOUT: Final = 30.0
 
 
 class _Result(Struct):
@@ -135,18 +134,9 @@ class _Service:
     """The running service, told in the name of a gateway."""
 
     def __init__(self, at: Context, gateway: str) -> None:
-        token = at.config.gateways[gateway].token
-        if token is None:
-            raise CommandError(
-                f"the gateway {gateway!r} has no token, and without one nothing that it says is believed.",
-                hint=f"Set gateways.{gateway}.token in {at.path}.",
-            )
-        try:
-            self._headers = {"x-authz-gateway-token": token.reveal(), "content-type": "application/json"}
-        except SecretMissing as error:
-            raise CommandError(f"{error}.", hint="It has to be readable where this command runs.") from None
+        self._headers = proof_headers(at, gateway) | {"content-type": "application/json"}
+        self._connection = connection_to(at, gateway)
         self._address = reached(at.config.decisions.http)
-        self._connection = HTTPConnection(self._address.host, self._address.port, timeout=_TIMEOUT)
 
     def close(self) -> None:
         self._connection.close()

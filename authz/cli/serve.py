@@ -28,7 +28,6 @@ def serve(
         So many processes at the same addresses; one that ends is replaced. Needs a shared store: Redis.
     """
     from authz.app import run  # all of the service: the largest import there is
-    from authz.ruleset import NotInThisVersion
     from authz.transport.listen import CannotListen
 
     path = find_config(config)
@@ -37,7 +36,7 @@ def serve(
             _supervise(path, workers)
         else:
             run(path)
-    except (NotInThisVersion, CannotListen) as error:
+    except CannotListen as error:
         raise CommandError(str(error)) from None
 
 

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, PrivateAttr, ValidationInfo, model_validator
 from authz.config.base import Section, Wrong, context
 from authz.config.network import Address, ListenAddress
 from authz.config.secret import Secret, SecretRef, Token, check_token
+from authz.config.tls import DecisionsTls
 from authz.config.words import Name, Some, Word
 
 AdminRole = Literal["admin", "reader", "team-admin"]
@@ -21,6 +22,9 @@ class Decisions(Section):
 
     grpc: ListenAddress = Address("127.0.0.1", 9001)
     """Envoy's gRPC services."""
+
+    tls: DecisionsTls | None = None
+    """TLS for both. Left out: none, and whoever reads the network reads credentials."""
 
 
 class AdminToken(SecretRef):

@@ -17,6 +17,7 @@ def checks(config: Config, source: Source) -> Iterator[Finding]:
     """Mistakes. The config may lack entries that have mistakes of their own."""
     yield from _same_address(config)
     yield from _same_token(config)
+    yield from _certificates(config)
     yield from _unproven_gateways(config, source)
     yield from _short_tokens(config)
     yield from counted_credentials(config)
@@ -61,6 +62,27 @@ def _same_token(config: Config) -> Iterator[Finding]:
         if token.present and first.setdefault(token.reveal(), path) is not path:
             other = ".".join(map(str, first[token.reveal()]))
             yield Finding(path, f"this is the same token as `{other}`; each needs its own")
+
+
+def _certificates(config: Config) -> Iterator[Finding]:
+    """A certificate says who presents it, so no two gateways may be proven by the same."""
+    tls = config.decisions.tls
+    first: dict[str, DataPath] = {}
+    for name, gateway in config.gateways.items():
+        if gateway.mtls is None:
+            continue
+        path: DataPath = ("gateways", name, "mtls")
+        if tls is None or tls.client_ca is None:
+            message = "`mtls` needs `decisions: {tls: {cert: ..., key: ..., client_ca: ...}}`"
+            yield Finding(path, message, on="key")
+        for key in ("subjects", "fingerprints"):
+            for index, shown in enumerate(getattr(gateway.mtls, key) or ()):
+                place = (*path, key, index)
+                if first.setdefault(shown.lower(), place) is not place:
+                    other = ".".join(map(str, first[shown.lower()][:2]))
+                    yield Finding(
+                        place, f"this proves `{other}` too; each gateway needs a certificate of its own"
+                    )
 
 
 def _open_listener(config: Config) -> tuple[str, Address] | None:

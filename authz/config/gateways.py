@@ -9,7 +9,8 @@ from authz.config.amounts import Milliseconds, Size
 from authz.config.base import Section, Wrong
 from authz.config.network import ListenAddress, Network, ServerName
 from authz.config.secret import Token
-from authz.config.words import FilePath, Some, Word
+from authz.config.tls import Mtls
+from authz.config.words import FilePath, Some
 from authz.request import LEASE_MS, MAX_BODY, SHORTEST_LEASE_MS, STREAM_TIMEOUT_MS, GatewayKind
 
 
@@ -36,16 +37,6 @@ class Tls(Section):
     """Authority in PEM. Clients may show a certificate that it signed; authz does not read it."""
 
 
-class Mtls(Section):
-    """Proof by a client certificate instead of a token."""
-
-    ca: FilePath
-    """Certificate authority in PEM that signed the gateway's client certificate."""
-
-    subjects: Some[Word]
-    """DNS or URI names of which the certificate must carry one."""
-
-
 class GatewayEntry(Section):
     """One gateway."""
 
@@ -56,7 +47,7 @@ class GatewayEntry(Section):
     """The secret that it sends as `x-authz-gateway-token`. Without proof: plain decisions, on loopback."""
 
     mtls: Mtls | None = None
-    """Proof by client certificate instead of a token."""
+    """Proof by a client certificate instead of a token. Needs `decisions.tls.client_ca`."""
 
     from_: Some[Network] | None = Field(None, alias="from")
     """Addresses that it may connect from. A restriction beside the token, never instead of it."""
@@ -86,7 +77,7 @@ class GatewayEntry(Section):
     """With `envoy` and `traefik`: a response of which nothing is heard for so long counts as ended."""
 
     log: ListenAddress | None = None
-    """With `caddy`: where authz takes its log, by which responses are settled. Needs `token`."""
+    """With `caddy`: where authz takes its log, by which responses are settled. Needs a proof."""
 
     usage: Literal["log", "backend"] = "log"
     """With `log`: `backend` where the model server tells what a response used; log lines then wait for it."""
@@ -106,20 +97,15 @@ class GatewayEntry(Section):
         if "log" in data and data.get("kind") != GatewayKind.CADDY.value:
             message = "only caddy reports by its log; leave `log` out"
             yield Wrong(message, at=("log",), on_key=True)
-        elif "log" in data and "token" not in data:
-            yield Wrong("`log` needs `token`, by which its lines prove themselves", at=("log",), on_key=True)
+        elif "log" in data and not {"token", "mtls"} & data.keys():
+            message = "`log` needs `token` or `mtls`: who proves nothing settles nothing"
+            yield Wrong(message, at=("log",), on_key=True)
         if "usage" in data and "log" not in data:
             yield Wrong("`usage` needs `log` beside it", at=("usage",), on_key=True)
         if "token" in data and "mtls" in data:
             message = "a gateway proves itself by `token` or by `mtls`, not by both"
             yield Wrong(message, at=("mtls",), on_key=True)
-        if "trusted_hops" in data and data.get("kind") == GatewayKind.TRAEFIK.value:
-            message = (
-                "Traefik would believe those proxies in everything; leave `trusted_hops` out, and have them "
-                "speak the PROXY protocol (`proxyProtocol.trustedIPs` of its entry point)"
-            )
-            yield Wrong(message, at=("trusted_hops",), on_key=True)
-        elif "trusted_hops" in data and not {"token", "mtls"} & data.keys():
+        if "trusted_hops" in data and not {"token", "mtls"} & data.keys():
             message = (
                 "without `token` or `mtls` no address that it tells is believed; add one, or leave this out"
             )

@@ -23,6 +23,7 @@ _CONTAINER_SECRETS = (
 def warnings(config: Config) -> Iterator[Finding]:
     """In no order."""
     yield from _secrets(config)
+    yield from _private_key(config)
     yield from _closed_admin(config)
     yield from _unused(config)
     yield from _shadowed_routes(config)
@@ -57,6 +58,19 @@ def _secrets(config: Config) -> Iterator[Finding]:
                 path,
                 f"a token of less than {SHORTEST_TOKEN} characters; make one with `openssl rand -hex 32`",
             )
+
+
+def _private_key(config: Config) -> Iterator[Finding]:
+    tls = config.decisions.tls
+    if tls is None:
+        return
+    try:
+        mode = tls.key.stat().st_mode & 0o777
+    except OSError:
+        return  # a command that needs no secret
+    if mode & 0o077 and not f"file {tls.key}".startswith(_CONTAINER_SECRETS):
+        message = f"others can read the private key (mode {mode:04o}); chmod 600 it"
+        yield Finding(("decisions", "tls", "key"), message)
 
 
 def _closed_admin(config: Config) -> Iterator[Finding]:

@@ -5,7 +5,6 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 from jinja2 import Environment
@@ -23,7 +22,7 @@ from authz.gateway.own_answers import (
     OwnAnswer,
 )
 from authz.gateway.plain import require_plain
-from authz.gateway.settings import Address, RenderSettings, UnusableSettings
+from authz.gateway.settings import SYSTEM_AUTHORITIES, Address, RenderSettings, UnusableSettings, is_number
 from authz.gateway.version import is_older
 from authz.gateway.wire import CLIENT_HEADERS
 from authz.gateway.yaml_text import quoted, single_quoted
@@ -110,6 +109,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         "socket": socket,
         "admin": admin(settings.admin),
         "discovery": discovery,
+        "system_authorities": SYSTEM_AUTHORITIES,
     }
     return render_blocks(environment, PARTS[part], values)
 
@@ -153,15 +153,7 @@ def admin(address: Address | Path) -> str:
 
 def discovery(addresses: Iterable[Address]) -> str:
     """Names are looked up again and again, numbers never."""
-    return "STATIC" if all(_is_ip(address.host) for address in addresses) else "STRICT_DNS"
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return "STATIC" if all(is_number(address.host) for address in addresses) else "STRICT_DNS"
 
 
 def seconds(value: float) -> str:

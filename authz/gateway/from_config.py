@@ -5,7 +5,19 @@ from authz.config.authenticators import JwtAuthenticator
 from authz.config.gateways import GatewayEntry
 from authz.config.gateways import Tls as TlsEntry
 from authz.config.network import Address as Listening
-from authz.gateway.settings import Address, RenderSettings, Tls, TokenSource, UnusableSettings, Upstream
+from authz.gateway.settings import (
+    Address,
+    AuthzTls,
+    RenderSettings,
+    Tls,
+    TokenSource,
+    UnusableSettings,
+    Upstream,
+    is_number,
+)
+
+OWN_CERTIFICATE, OWN_KEY = "/etc/authz/tls/gateway.crt", "/etc/authz/tls/gateway.key"
+"""Of a gateway that proves itself by a certificate, where its entry does not say."""
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -53,8 +65,9 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         or usual.upstreams,
         authz_http=(_reached(config.decisions.http),),
         authz_grpc=(_reached(config.decisions.grpc),),
+        authz_tls=_authz_tls(config, entry),
         token=_token(name, entry),
-        trusted_hops=entry is not None and entry.trusted_hops is not None,
+        trusted_hops=tuple(map(str, (entry.trusted_hops if entry is not None else None) or ())),
         claim_headers=_further_headers(config),
         max_body=entry.max_body if entry is not None else usual.max_body,
         stream_timeout=-(-entry.stream_timeout // 1000) if entry is not None else usual.stream_timeout,
@@ -76,6 +89,30 @@ def _token(name: str | None, entry: GatewayEntry | None) -> TokenSource | None:
         f"the token of the gateway {name!r} stands in the config itself, where a gateway cannot read it: "
         "put it into a file and write `token: {file: PATH}`"
     )
+
+
+def _authz_tls(config: Config, entry: GatewayEntry | None) -> AuthzTls | None:
+    tls = config.decisions.tls
+    if tls is None:
+        return None
+    name = tls.server_name or _host_name(config.decisions.http) or _host_name(config.decisions.grpc)
+    if name is None:
+        raise UnusableSettings(
+            "decisions.tls has no `server_name`, and the address no host name: gateways cannot tell "
+            "which name the certificate of authz must have"
+        )
+    mtls = entry.mtls if entry is not None else None
+    cert, key = (mtls.cert, mtls.key) if mtls is not None else (None, None)
+    return AuthzTls(
+        server_name=name,
+        authority=str(tls.server_ca) if tls.server_ca is not None else None,
+        certificate=None if mtls is None else str(cert or OWN_CERTIFICATE),
+        key=None if mtls is None else str(key or OWN_KEY),
+    )
+
+
+def _host_name(listening: Listening) -> str | None:
+    return None if is_number(listening.host) else listening.host
 
 
 def _further_headers(config: Config) -> tuple[str, ...]:

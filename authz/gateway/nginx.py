@@ -11,7 +11,7 @@ from jinja2 import Environment
 
 from authz.gateway.own_answers import ALL, UNAVAILABLE
 from authz.gateway.plain import require_plain
-from authz.gateway.settings import RenderSettings, UnusableSettings, Upstream
+from authz.gateway.settings import SYSTEM_AUTHORITIES, RenderSettings, UnusableSettings, Upstream
 from authz.gateway.version import is_older
 from authz.gateway.wire import CLIENT_HEADERS, FORGEABLE_HEADERS, GATEWAY_HEADERS, IDENTITY_HEADERS, REFUSALS
 
@@ -68,6 +68,8 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         removed_headers=(*GATEWAY_HEADERS, *FORGEABLE_HEADERS),
         refusals=REFUSALS,
         errors=ALL,
+        authz_scheme="http" if settings.authz_tls is None else "https",
+        system_authorities=SYSTEM_AUTHORITIES,
         unavailable=UNAVAILABLE.body,
         response_bytes="$body_bytes_sent" if part == "auth-request" else "$authz_response_bytes",
         ask_timeout=duration(settings.auth_timeout),

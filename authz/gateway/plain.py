@@ -16,6 +16,13 @@ def require_plain(settings: RenderSettings) -> None:
         "tls client_ca": settings.tls.client_ca,
         "token": settings.token.name if settings.token is not None else None,
     }
+    if settings.authz_tls is not None:
+        words |= {
+            "mtls cert": settings.authz_tls.certificate,
+            "mtls key": settings.authz_tls.key,
+            "decisions tls server_ca": settings.authz_tls.authority,
+            "decisions tls server_name": settings.authz_tls.server_name,
+        }
     for upstream in settings.upstreams:
         words[f"backend {upstream.name!r}"] = upstream.name
         words.update((f"model {model!r} of {upstream.name!r}", model) for model in upstream.models)

@@ -4,6 +4,7 @@ The defaults are those of the configurations that this repository ships.
 """
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -38,6 +39,15 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_number(host: str) -> bool:
+    """Whether a host is an IP address, not a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,20 @@ class Tls:
     client_ca: str | None = None
 
 
+SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+"""Where Debian, Alpine and their images keep them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthzTls:
+    """TLS on the way to authz. Files in PEM, as the gateway sees them."""
+
+    server_name: str  # that authz's certificate must have
+    authority: str | None = None  # that signed it; None: one of the system's
+    certificate: str | None = None  # the gateway's own, by which it proves itself
+    key: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderSettings:
     """One gateway, complete."""
@@ -96,16 +120,25 @@ class RenderSettings:
     upstreams: tuple[Upstream, ...] = (Upstream("model", "http://127.0.0.1:8000"),)
     authz_http: tuple[Address, ...] = (Address("127.0.0.1", 9000),)
     authz_grpc: tuple[Address, ...] = (Address("127.0.0.1", 9001),)
-    token: TokenSource | None = TokenSource("file", "/etc/authz/gateway-token")  # None: plain decisions only
-    trusted_hops: bool = False  # proxies before it: authz hears of all of X-Forwarded-For, and walks it
+    authz_tls: AuthzTls | None = None  # None: authz is asked without TLS
+    token: TokenSource | None = TokenSource("file", "/etc/authz/gateway-token")  # None: no proof by token
+    trusted_hops: tuple[str, ...] = ()  # networks before it: authz hears all of X-Forwarded-For, and walks it
     claim_headers: tuple[str, ...] = ()  # and backends' key headers: gateways must name what they set
     max_body: int = MAX_BODY  # bytes
     auth_timeout: float = AUTH_TIMEOUT  # seconds
     stream_timeout: int = STREAM_TIMEOUT  # seconds
     log: Address | None = Address("127.0.0.1", 9004)  # where authz takes Caddy's log; None: nowhere
     lease_ms: int = LEASE_MS  # authz hears at least three times as often that a response still runs
+    reports: Address = Address("127.0.0.1", 9005)  # nginx's own, through which its scripts reach authz by TLS
     admin: Address | Path = Address("127.0.0.1", 9901)  # Envoy's own administration; a path: a socket there
     version: str | None = None  # of the operator's gateway, "1.40"; None: the one this release is tested with
+
+    @property
+    def proven(self) -> bool:
+        """Whether authz believes it: else plain decisions only."""
+        return self.token is not None or (
+            self.authz_tls is not None and self.authz_tls.certificate is not None
+        )
 
     def __post_init__(self) -> None:
         if not self.upstreams:

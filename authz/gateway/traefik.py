@@ -68,6 +68,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "dyna
     values = {
         "settings": settings,
         "host_rule": host_rule(settings),
+        "authz_url": f"{'http' if settings.authz_tls is None else 'https'}://{settings.authz_http[0]}",
         "answered": ("Authorization", "X-Api-Key", *settings.claim_headers),
         "has_aliases": has_aliases(settings.version),
     }

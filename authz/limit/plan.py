@@ -25,9 +25,6 @@ class Plan(Struct, frozen=True):
         return Plan((*self.parts, part), (*self.holds, part.hold))
 
 
-NOTHING_PLANNED = Plan()
-
-
 class Planners:
     """The policies of one route at work.
 

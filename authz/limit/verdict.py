@@ -9,10 +9,12 @@ from authz.limit.room import longest_answer
 from authz.quota import NANO, Unit
 from authz.reason import Reason
 from authz.refusal import Refusal
-from authz.store.protocols import Exhausted, Kind, Level
+from authz.store.protocols import Exhausted, Kind, Level, OnFailure, StoreUnavailable
 
 PATIENCE_MS = 120_000  # no client waits longer: the OpenAI SDK gives up on a Retry-After above two minutes
 LEASE_RETRY_MS = 1_000  # when a running request ends is unknown: a first try after this
+
+_BY_SHARE = "The store of the limits does not answer; what is left is the share of one replica."
 
 
 def verdict(
@@ -25,11 +27,22 @@ def verdict(
     """
     worst = _worst(planned, outcome)
     refusal, wait_ms = _usual(planned, outcome, request_id, bound, field, worst)
+    if outcome.local:
+        refusal = Refusal(refusal.reason, f"{refusal.message} {_BY_SHARE}")
     policy = planned[worst].policy
     if policy.refusal_status is not None or policy.refusal_message is not None:
         message = policy.refusal_message or refusal.message
         refusal = Refusal(refusal.reason, message, refusal.param, policy.refusal_status)
     return refusal, wait_ms
+
+
+def without_store(failure: StoreUnavailable, planned: Sequence[Planned]) -> str:
+    """Why a request is refused that could not be counted, for the operator."""
+    firm = [each.policy.name for each in planned if each.hold.on_failure is OnFailure.DENY]
+    if not firm:
+        return str(failure)
+    names = ", ".join(repr(name) for name in firm)
+    return f"{failure}; {names} refuse{'s' if len(firm) == 1 else ''} meanwhile (on_store_failure: deny)"
 
 
 def _usual(

@@ -2,15 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from authz.store.protocols import UsageRow
+from authz.store.protocols import LedgerReading, UsageRow
 from authz.store.records import Entry
-from authz.store.sqlite.ledger_reading import SqliteLedger
 
 
 class DurableLedger:
-    """`read` answers, `durable` waits until what it would answer with is on the disk."""
+    """`read` answers, `durable` waits until what it would answer with is safe."""
 
-    def __init__(self, read: SqliteLedger, durable: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, read: LedgerReading, durable: Callable[[], Awaitable[None]]) -> None:
         self._read = read
         self._durable = durable
 

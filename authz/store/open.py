@@ -1,16 +1,19 @@
 """A store by its URL."""
 
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
-from authz.store.embedded import EmbeddedStore
 from authz.store.memory import open_memory
 from authz.store.protocols import Clock, StoreUnusable
 from authz.store.sqlite.service import open_sqlite
 from authz.store.sqlite.view import ViewStore
-from authz.store.store import Store
+from authz.store.store import ServiceStore, Store
 
-SUPPORTED = "memory:// and sqlite:///absolute/path.db (or sqlite://./relative.db)"
+SUPPORTED = (
+    "memory://, sqlite:///absolute/path.db (or sqlite://./relative.db), redis://host:6379/0, "
+    "redis+cluster://host1,host2 or redis+sentinel://host1,host2/master"
+)
 
 
 def wall_clock() -> int:
@@ -18,16 +21,24 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def open_store(url: str, *, clock: Clock = wall_clock, timezone: str = "UTC") -> EmbeddedStore:
+def open_store(url: str, *, clock: Clock = wall_clock, timezone: str = "UTC") -> ServiceStore:
     """The service's store. Raises StoreUnusable, which says what to do next.
 
     `sqlite:///var/lib/authz/authz.db` is the file /var/lib/authz/authz.db:
     what follows `sqlite://` is the path, relative to the working directory
-    unless it begins with a slash. The ledger sums by the days of `timezone`.
+    unless it begins with a slash. The ledger sums by the days of `timezone`. A store on Redis goes by
+    Redis's own time unless `clock` is another than the wall's; it is opened in a running event loop.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "memory" and not rest:
         return open_memory(clock, timezone=timezone)
+    if scheme.startswith("redis"):
+        _need_redis()
+        from authz.store.redis.store import RedisStore
+        from authz.store.redis.target import Target
+
+        counted_by = None if clock is wall_clock else clock
+        return RedisStore(Target.parse(url), clock, timezone, counted_by)
     return open_sqlite(_path(url), clock, timezone=timezone)
 
 
@@ -38,7 +49,19 @@ def open_view(url: str, *, clock: Clock = wall_clock) -> Store:
             "memory:// lives inside the service, where a command cannot reach it; "
             "use a store on disk such as sqlite:///var/lib/authz/authz.db"
         )
+    if url.startswith("redis"):
+        _need_redis()
+        from authz.store.redis.target import Target
+        from authz.store.redis.view import ViewRedisStore
+
+        return ViewRedisStore(Target.parse(url), clock)
     return ViewStore(_path(url), clock)
+
+
+def _need_redis() -> None:
+    """Redis's client is an extra: who keeps everything in a file does without."""
+    if find_spec("redis") is None or find_spec("hiredis") is None:
+        raise StoreUnusable("a store on Redis needs its client; install it: pip install 'llm-authz[redis]'")
 
 
 def _path(url: str) -> Path:

@@ -272,8 +272,8 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     estimated_output_tokens: int
 
 
-class Ledger(Protocol):
-    """What requests used. Reading is for commands and the admin API, never for a decision."""
+class LedgerReading(Protocol):
+    """What requests used: for commands and the admin API, never for a decision."""
 
     def usage(
         self, *, since: int, until: int, by: Sequence[str], only: Mapping[str, str] | None = None
@@ -296,6 +296,10 @@ class Ledger(Protocol):
         """By reservation or request id."""
         ...
 
+
+class Ledger(LedgerReading, Protocol):
+    """The ledger of a store, which may be behind with writing it."""
+
     async def durable(self) -> None:
-        """Returns once every settlement so far is on the disk. Raises StoreUnavailable."""
+        """Returns once every settlement so far is where no restart loses it. Raises StoreUnavailable."""
         ...

@@ -11,7 +11,7 @@ from authz.quota import Quota
 from authz.usage import NO_USAGE, Usage
 
 
-class Key(Struct, frozen=True, kw_only=True):
+class Key(Struct, frozen=True, kw_only=True, gc=False):
     """An API key. The key itself is nowhere: only its SHA-256 and what is safe to show."""
 
     id: str  # "key_" + 16 base62
@@ -29,7 +29,7 @@ class Key(Struct, frozen=True, kw_only=True):
     last_used_at: int | None = None
 
 
-class User(Struct, frozen=True, kw_only=True):
+class User(Struct, frozen=True, kw_only=True, gc=False):
     name: str
     email: str = ""
     team: str | None = None

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from authz.request import Gateway, GatewayKind
 from authz.transport.access_log_entry import End, Running, read_entry
 from authz.transport.address import grpc_peer
-from authz.transport.ext_authz import token_of
+from authz.transport.ext_authz import proof_of
 from authz.transport.gateways import GatewayRegistry
 from authz.transport.service import Service
 from authz.transport.usage import Reject
@@ -57,11 +57,12 @@ class AccessLog:
             task.cancel()
 
     async def _stream(self, messages: AsyncIterator[bytes], context: Any) -> als_pb2.StreamAccessLogsResponse:
-        token = token_of(context.invocation_metadata())
-        gateway = self.gateways.identify(GatewayKind.ENVOY, token, grpc_peer(context.peer()))
+        token, certificate = proof_of(context)
+        gateway = self.gateways.identify(GatewayKind.ENVOY, token, grpc_peer(context.peer()), certificate)
         if gateway is None or not gateway.proven:
             await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED, "The gateway did not prove itself with its token."
+                grpc.StatusCode.PERMISSION_DENIED,
+                "The gateway did not prove itself by its token or its certificate.",
             )
         assert gateway is not None
         task = asyncio.current_task()

@@ -15,6 +15,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RAW_TARGET = "authz.target"  # scope key: the request target as it was on the wire (bytes)
+CERTIFICATE = "authz.certificate"  # scope key: the peer's verified certificate, if it showed one
 
 
 def peer_of(scope: Scope) -> str:

@@ -35,6 +35,7 @@ from authz.transport.headers import (
     mark_joined,
     read_fields,
 )
+from authz.transport.peer_certificate import PeerCertificate, of_grpc
 from authz.transport.request_id import RequestIds, request_id_of
 from authz.transport.service import Desk
 
@@ -64,12 +65,15 @@ class ExtAuthz:
         return grpc.method_handlers_generic_handler(SERVICE, {"Check": check})
 
     async def _check(self, message: bytes, context: Any) -> bytes:
-        return await self.answer(message, token_of(context.invocation_metadata()), grpc_peer(context.peer()))
+        token, certificate = proof_of(context)
+        return await self.answer(message, token, grpc_peer(context.peer()), certificate)
 
-    async def answer(self, message: bytes, token: str | None, peer: str) -> bytes:
+    async def answer(
+        self, message: bytes, token: str | None, peer: str, certificate: PeerCertificate | None = None
+    ) -> bytes:
         """A serialized CheckRequest in, a serialized CheckResponse out."""
         request_id = self._new_id()
-        gateway = self.gateways.identify(GatewayKind.ENVOY, token, peer)
+        gateway = self.gateways.identify(GatewayKind.ENVOY, token, peer, certificate)
         if gateway is None:
             return _denied(self._desk.refuse(UNIDENTIFIED, request_id, Refusal(Reason.GATEWAY_UNPROVEN)))
         try:
@@ -90,6 +94,12 @@ class Read(Struct, frozen=True):
 
     request: Request
     spoofed: list[str]
+
+
+def proof_of(context: Any) -> tuple[str | None, PeerCertificate | None]:
+    """The gateway's token out of a gRPC call, or where it shows none the certificate of its connection."""
+    token = token_of(context.invocation_metadata())
+    return token, of_grpc(context.auth_context()) if token is None else None
 
 
 def token_of(metadata: Sequence[tuple[str, str | bytes]] | None) -> str | None:
@@ -242,6 +252,8 @@ def _describe(response: external_auth_pb2.CheckResponse, decision: Decision) -> 
             fields["edit"].string_value = decision.edit
         if decision.may_overrun:
             fields["may_overrun"].bool_value = True
+        if decision.without_store:
+            fields["without_store"].bool_value = True
 
 
 def _allowed(read: Read, allow: Allow) -> bytes:

@@ -7,6 +7,7 @@ from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import MAX_BODY, BodyState, Gateway, GatewayKind, Request
 from authz.transport.asgi import (
+    CERTIFICATE,
     RAW_TARGET,
     Gone,
     Receive,
@@ -166,7 +167,8 @@ class HttpTransport:
     def _identify(self, kind: GatewayKind | None, fields: Fields, scope: Scope) -> Gateway | None:
         if GATEWAY_TOKEN in fields.doubled:
             return None
-        return self.gateways.identify(kind, fields.gateway.get(GATEWAY_TOKEN), peer_of(scope))
+        token = fields.gateway.get(GATEWAY_TOKEN)
+        return self.gateways.identify(kind, token, peer_of(scope), scope.get(CERTIFICATE))
 
     def _refuse_unread(self, gateway: Gateway | None, request_id: str) -> Deny:
         """Refuse before the body is read. The server discards it: a reset would lose our answer."""

@@ -1,13 +1,15 @@
 """HTTP/1.1 on the wire: uvicorn's httptools protocol, bounded and answering in JSON.
 
-It also keeps the request target as it was sent, which ASGI alone loses.
+It also keeps what ASGI alone loses: the request target as it was sent, and the peer's certificate.
 """
 
+import asyncio
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from authz.transport.asgi import RAW_TARGET
+from authz.transport.asgi import CERTIFICATE, RAW_TARGET
+from authz.transport.peer_certificate import PeerCertificate, of_tls
 
 LARGEST_HEAD = 128 * 1024  # bytes of request line and headers; the gateways in front allow less
 
@@ -23,6 +25,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _in_head = False
     _head = 0  # bytes received of a head that is not complete
+    _certificate: PeerCertificate | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._certificate = of_tls(transport.get_extra_info("ssl_object"))
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -40,7 +47,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._in_head = False
-        cast(dict[str, Any], self.scope)[RAW_TARGET] = self.url
+        scope = cast(dict[str, Any], self.scope)
+        scope[RAW_TARGET] = self.url
+        if self._certificate is not None:
+            scope[CERTIFICATE] = self._certificate
 
     def send_400_response(self, msg: str) -> None:
         self._reject(400, b"Bad Request", b"The HTTP request is malformed.")

@@ -15,6 +15,7 @@ from authz.transport.asgi import App
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.listen import Address, CannotListen, bind, parse_listen
 from authz.transport.protocol import BoundedProtocol
+from authz.transport.tls import ServerTls
 
 STOP_WITHIN = 1.0  # seconds for what is under way; stopping as a whole stays below two
 
@@ -48,7 +49,9 @@ class HttpServer:
         await self._task
 
 
-async def start_http(app: App, listen: str, *, shared: bool = False) -> HttpServer:
+async def start_http(
+    app: App, listen: str, *, shared: bool = False, tls: ServerTls | None = None
+) -> HttpServer:
     """Serve an application. Raises AddressInUse, CannotListen or ValueError (not an address)."""
     address = parse_listen(listen)
     bound = bind(address, shared=shared)
@@ -65,6 +68,7 @@ async def start_http(app: App, listen: str, *, shared: bool = False) -> HttpServ
         proxy_headers=False,
         server_header=False,
         date_header=False,
+        ssl_context_factory=(lambda config, usual: tls.context) if tls is not None else None,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=STOP_WITHIN,  # type: ignore[arg-type]  # annotated as int, passed to asyncio as it is
     )
@@ -101,7 +105,9 @@ class GrpcServer:
         await self._server.stop(STOP_WITHIN)
 
 
-async def start_grpc(check: ExtAuthz, log: AccessLog, listen: str, *, shared: bool = False) -> GrpcServer:
+async def start_grpc(
+    check: ExtAuthz, log: AccessLog, listen: str, *, shared: bool = False, tls: ServerTls | None = None
+) -> GrpcServer:
     """Serve Envoy's gRPC services. Raises AddressInUse, CannotListen or ValueError (not an address)."""
     address = parse_listen(listen)
     bind(address, shared=shared).close()  # grpcio hides why it cannot bind; this tells
@@ -119,7 +125,10 @@ async def start_grpc(check: ExtAuthz, log: AccessLog, listen: str, *, shared: bo
     names = (ext_authz.SERVICE, access_log.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     try:
-        port = server.add_insecure_port(str(address))
+        if tls is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), tls.credentials())
     except RuntimeError as error:
         raise CannotListen(f"Cannot listen on {address}: {error}") from error
     await server.start()

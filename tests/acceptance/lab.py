@@ -165,7 +165,7 @@ def in_force(service: AuthzService) -> None:
 def ask(service: AuthzService, key: str, *, target: str = "/v1/models") -> RawResponse:
     """A question (GET) from this machine without a gateway's token: a plain decision."""
     data = request_bytes("GET", target, [("Authorization", f"Bearer {key}")])
-    return exchange(service.http, data)
+    return exchange(service.http, data, tls=service.trust)
 
 
 def samples(service: AuthzService, name: str) -> Mapping[tuple[tuple[str, str], ...], float]:

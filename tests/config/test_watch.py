@@ -189,5 +189,5 @@ async def test_stop_is_prompt_and_harmless_twice(path: Path) -> None:
     watcher = ConfigWatcher(load(path), lambda: load(path), lambda outcome: None, on_hangup=False)
     await watcher.stop()
     await watcher.start()
-    await asyncio.wait_for(watcher.stop(), 2)
+    await asyncio.wait_for(watcher.stop(), PATIENCE)
     await watcher.stop()

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from authz.store.embedded import EmbeddedStore
 from authz.store.open import open_store
+from authz.store.redis.store import RedisStore
+from authz.store.store import ServiceStore
 from tests.contract.kit import Clock
+from tests.support.redis import RedisCluster, RedisServer
 
 
 @pytest.fixture
@@ -15,13 +17,25 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "cluster"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "memory://" if request.param == "memory" else f"sqlite://{tmp_path}/authz.db"
+    match request.param:
+        case "memory":
+            return "memory://"
+        case "sqlite":
+            return f"sqlite://{tmp_path}/authz.db"
+        case "redis":
+            server: RedisServer = request.getfixturevalue("server")
+            return f"{server.url}?budget=10000ms"
+        case _:
+            cluster: RedisCluster = request.getfixturevalue("cluster")
+            return f"{cluster.url}?budget=10000ms"
 
 
 @pytest.fixture
-async def store(url: str, clock: Clock) -> AsyncIterator[EmbeddedStore]:
+async def store(url: str, clock: Clock) -> AsyncIterator[ServiceStore]:
     opened = open_store(url, clock=clock)
+    if isinstance(opened, RedisStore):
+        await opened.start()
     yield opened
     await opened.close()

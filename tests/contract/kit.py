@@ -12,6 +12,8 @@ from authz.quota import Unit
 from authz.store.embedded import EmbeddedStore
 from authz.store.protocols import Hold, Kind, Outcome
 from authz.store.records import Facts, Note
+from authz.store.redis.store import RedisStore
+from authz.store.store import ServiceStore
 from authz.usage import Usage
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -93,12 +95,33 @@ def tokens(amount: int) -> dict[Unit, int]:
     return {Unit.TOKENS: amount}
 
 
-async def settle(store: EmbeddedStore, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> Outcome:
+async def settle(store: ServiceStore, reservation: str, gateway: str, actual: Mapping[Unit, int]) -> Outcome:
     return (await store.counters.settle(reservation, gateway, actual)).outcome
 
 
-async def settled(store: EmbeddedStore) -> None:
+async def kept_up(store: ServiceStore) -> None:
+    """One round of upkeep."""
+    if isinstance(store, EmbeddedStore):
+        store.keep_up()
+    else:
+        assert isinstance(store, RedisStore)
+        await store.caught_up()
+
+
+async def settled(store: ServiceStore) -> None:
     """Upkeep until what was gathered is written."""
     for _ in range(2):
-        store.keep_up()
-        store.wait_for_writer()
+        await kept_up(store)
+        if isinstance(store, EmbeddedStore):
+            store.wait_for_writer()
+
+
+def hold_few(store: ServiceStore, *, most_open: int = 0, most_late: int = 0) -> None:
+    """Let it remember so few reservations, where more than 0."""
+    if isinstance(store, EmbeddedStore):
+        known = store._engine.reservations
+        known._most_open, known._most_late = most_open or known._most_open, most_late or known._most_late
+    else:
+        assert isinstance(store, RedisStore)
+        calls = store._counted.calls
+        calls.most_open, calls.most_late = most_open or calls.most_open, most_late or calls.most_late

@@ -4,10 +4,11 @@ import pytest
 from msgspec.structs import replace
 
 from authz.store import crowd
-from authz.store.embedded import EmbeddedStore
 from authz.store.floods import ALSO_KEPT, WAITING
 from authz.store.records import Denial
+from authz.store.redis import denials as redis_denials
 from authz.store.sqlite import denials
+from authz.store.store import ServiceStore
 from tests.contract.kit import NOON, Clock, settled
 
 ONE = Denial(
@@ -35,7 +36,7 @@ def later(n: int, **changes: object) -> Denial:
     return replace(ONE, **({"id": f"req-{n}", "at": moment, "last_at": moment} | changes))
 
 
-async def test_a_refusal_comes_back_as_it_went_in(store: EmbeddedStore) -> None:
+async def test_a_refusal_comes_back_as_it_went_in(store: ServiceStore) -> None:
     store.denials.record(ONE)
     await settled(store)
     assert store.denial_log.list() == [ONE]
@@ -43,7 +44,7 @@ async def test_a_refusal_comes_back_as_it_went_in(store: EmbeddedStore) -> None:
     assert store.denial_log.show("req-9") is None
 
 
-async def test_identical_ones_within_a_minute_are_one_row(store: EmbeddedStore) -> None:
+async def test_identical_ones_within_a_minute_are_one_row(store: ServiceStore) -> None:
     for n in range(50):
         store.denials.record(later(n))
         if n == 20:
@@ -56,21 +57,21 @@ async def test_identical_ones_within_a_minute_are_one_row(store: EmbeddedStore) 
     assert store.denial_log.show("req-0") == flood
 
 
-async def test_a_flood_begins_anew_after_a_minute(store: EmbeddedStore) -> None:
+async def test_a_flood_begins_anew_after_a_minute(store: ServiceStore) -> None:
     for n in (0, 59_999, 60_000):
         store.denials.record(later(n))
     await settled(store)
     assert [(each.id, each.count) for each in store.denial_log.list()] == [("req-60000", 1), ("req-0", 2)]
 
 
-async def test_whatever_differs_is_told_apart(store: EmbeddedStore) -> None:
+async def test_whatever_differs_is_told_apart(store: ServiceStore) -> None:
     for n, change in enumerate(("gateway", "route", "reason", "user", "key", "ip", "model", "path")):
         store.denials.record(later(n, **{change: "other"}))
     await settled(store)
     assert len(store.denial_log.list()) == 8
 
 
-async def test_choosing(store: EmbeddedStore) -> None:
+async def test_choosing(store: ServiceStore) -> None:
     store.denials.record(later(1))
     store.denials.record(later(2, user="alice", status=401, reason="key_unknown"))
     store.denials.record(later(3, user="alice", path="/x"))
@@ -84,7 +85,7 @@ async def test_choosing(store: EmbeddedStore) -> None:
     assert [each.id for each in log.list(limit=1)] == ["req-3"]
 
 
-async def test_a_client_that_fixes_its_id_hides_nothing(store: EmbeddedStore) -> None:
+async def test_a_client_that_fixes_its_id_hides_nothing(store: ServiceStore) -> None:
     store.denials.record(later(1, id="mine"))
     store.denials.record(later(2, id="mine", user="alice"))
     await settled(store)
@@ -94,7 +95,7 @@ async def test_a_client_that_fixes_its_id_hides_nothing(store: EmbeddedStore) ->
     assert shown.user == "alice"
 
 
-async def test_what_does_not_fit_is_counted(store: EmbeddedStore, clock: Clock) -> None:
+async def test_what_does_not_fit_is_counted(store: ServiceStore, clock: Clock) -> None:
     for n in range(WAITING + 7):
         store.denials.record(later(n, path=f"/{n}"))
     assert store.dropped_denials == 7
@@ -107,7 +108,7 @@ def nobodys(n: int, **changes: object) -> Denial:
     return later(n, **(wrong | changes))
 
 
-async def test_108_a_flood_of_nobodys_paths_fills_few_rows(store: EmbeddedStore) -> None:
+async def test_108_a_flood_of_nobodys_paths_fills_few_rows(store: ServiceStore) -> None:
     for n in range(5_000):
         store.denials.record(nobodys(n))
     await settled(store)
@@ -120,7 +121,7 @@ async def test_108_a_flood_of_nobodys_paths_fills_few_rows(store: EmbeddedStore)
     assert store.denial_log.show("req-4999") == rows[0]
 
 
-async def test_108_a_flood_from_many_addresses_fills_few_rows(store: EmbeddedStore) -> None:
+async def test_108_a_flood_from_many_addresses_fills_few_rows(store: ServiceStore) -> None:
     for n in range(10_000):
         store.denials.record(nobodys(n, ip=f"2001:db8::{n:x}"))
     await settled(store)
@@ -129,14 +130,14 @@ async def test_108_a_flood_from_many_addresses_fills_few_rows(store: EmbeddedSto
     assert (rows[0].path, rows[0].ip, rows[0].count) == ("*", "", 10_000 - crowd.ALL_APART)
 
 
-async def test_108_the_next_window_tells_apart_anew(store: EmbeddedStore) -> None:
+async def test_108_the_next_window_tells_apart_anew(store: ServiceStore) -> None:
     for n in (*range(200), crowd.WINDOW_MS + 1):
         store.denials.record(nobodys(n))
     await settled(store)
     assert store.denial_log.list()[0].path == f"/{crowd.WINDOW_MS + 1}"
 
 
-async def test_108_a_flood_of_nobody_displaces_no_refusal_of_somebody(store: EmbeddedStore) -> None:
+async def test_108_a_flood_of_nobody_displaces_no_refusal_of_somebody(store: ServiceStore) -> None:
     """The writer hangs, so that nothing leaves the queue, and the windows pass."""
     for n in range(20):
         for m in range(crowd.ALL_APART):
@@ -151,11 +152,12 @@ async def test_108_a_flood_of_nobody_displaces_no_refusal_of_somebody(store: Emb
 
 
 async def test_108_the_log_is_held_to_its_size_as_it_grows(
-    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+    store: ServiceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No clock moves: what was written calls for the trim. Rows of nobody go first."""
-    monkeypatch.setattr(denials, "ROWS_KEPT", 3_000)
-    monkeypatch.setattr(denials, "NOBODYS_KEPT", 500)
+    for log in (denials, redis_denials):
+        monkeypatch.setattr(log, "ROWS_KEPT", 3_000)
+        monkeypatch.setattr(log, "NOBODYS_KEPT", 500)
     for n in range(1_500):
         store.denials.record(nobodys(n, ip=f"2001:db8::{n:x}"))
     for n in range(1_500, 3_500):

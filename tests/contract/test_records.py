@@ -4,10 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from authz.quota import Unit, parse_quota
-from authz.store.embedded import EmbeddedStore
 from authz.store.levels import level_of
 from authz.store.protocols import Duplicate, InUse, NotFound, Reserved
 from authz.store.records import Access, Adjustment, Key, Model, Price, Team, User
+from authz.store.store import ServiceStore
 from tests.contract.kit import NOON, Clock, fixed, settled, slot
 
 
@@ -29,7 +29,7 @@ FULL = a_key(
 )
 
 
-async def test_a_key_comes_back_as_it_went_in(store: EmbeddedStore) -> None:
+async def test_a_key_comes_back_as_it_went_in(store: ServiceStore) -> None:
     store.registry.add_key(FULL)
     assert store.registry.keys() == [FULL]
     assert store.registry.find_key("key_full") == FULL
@@ -38,7 +38,7 @@ async def test_a_key_comes_back_as_it_went_in(store: EmbeddedStore) -> None:
     assert await store.directory.key(b"\0" * 32) is None
 
 
-async def test_a_key_makes_its_user(store: EmbeddedStore) -> None:
+async def test_a_key_makes_its_user(store: ServiceStore) -> None:
     store.registry.add_key(a_key(team="nlp"))
     assert await store.directory.user("alice") == User(name="alice", team="nlp", created_at=NOON)
     with pytest.raises(NotFound, match="'bob'"):
@@ -46,14 +46,14 @@ async def test_a_key_makes_its_user(store: EmbeddedStore) -> None:
     assert [each.id for each in list(store.registry.keys())] == ["key_1"]
 
 
-async def test_a_key_does_not_replace_its_user(store: EmbeddedStore) -> None:
+async def test_a_key_does_not_replace_its_user(store: ServiceStore) -> None:
     user = User(name="alice", email="a@example.com", disabled=True)
     store.registry.put_user(user, new=True)
     store.registry.add_key(a_key())
     assert await store.directory.user("alice") == user
 
 
-async def test_several_are_put_together(store: EmbeddedStore) -> None:
+async def test_several_are_put_together(store: ServiceStore) -> None:
     team, user = Team(name="nlp", models=frozenset({"llama3"})), User(name="alice", email="a@example.com")
     store.registry.put_together(teams=[team], users=[user], keys=[FULL, a_key("2")])
     changed = replace(FULL, name="desktop")
@@ -65,7 +65,7 @@ async def test_several_are_put_together(store: EmbeddedStore) -> None:
 
 
 @pytest.mark.parametrize("twin", [a_key("1"), replace(a_key("2"), digest=a_key("1").digest)])
-async def test_of_several_all_are_put_or_none(store: EmbeddedStore, twin: Key) -> None:
+async def test_of_several_all_are_put_or_none(store: ServiceStore, twin: Key) -> None:
     """`twin`: an id with another hash, and a hash with another id."""
     first = replace(a_key("1"), digest=b"\1" * 32) if twin.id == "key_1" else a_key("1")
     store.registry.add_key(first)
@@ -80,7 +80,7 @@ async def test_of_several_all_are_put_or_none(store: EmbeddedStore, twin: Key) -
 
 
 @pytest.mark.parametrize("twin", [a_key("1", user="bob"), replace(a_key("2"), digest=a_key("1").digest)])
-async def test_a_key_exists_once(store: EmbeddedStore, twin: Key) -> None:
+async def test_a_key_exists_once(store: ServiceStore, twin: Key) -> None:
     store.registry.add_key(a_key("1"))
     with pytest.raises(Duplicate):
         store.registry.add_key(twin)
@@ -88,14 +88,14 @@ async def test_a_key_exists_once(store: EmbeddedStore, twin: Key) -> None:
     assert await store.directory.user("bob") is None, "nothing of a refused change stays"
 
 
-async def test_an_ambiguous_display_names_no_key(store: EmbeddedStore) -> None:
+async def test_an_ambiguous_display_names_no_key(store: ServiceStore) -> None:
     store.registry.add_key(a_key("1", display="same"))
     store.registry.add_key(a_key("2", display="same"))
     with pytest.raises(NotFound, match="2 keys"):
         store.registry.find_key("same")
 
 
-async def test_keys_by_owner(store: EmbeddedStore) -> None:
+async def test_keys_by_owner(store: ServiceStore) -> None:
     for key in (a_key("1"), a_key("2", user="bob", team="nlp"), a_key("3", team="nlp")):
         store.registry.add_key(key)
     assert [each.id for each in store.registry.keys(user="alice")] == ["key_1", "key_3"]
@@ -103,7 +103,7 @@ async def test_keys_by_owner(store: EmbeddedStore) -> None:
     assert [each.id for each in store.registry.keys(user="alice", team="nlp")] == ["key_3"]
 
 
-async def test_revoking_is_in_force_at_once(store: EmbeddedStore) -> None:
+async def test_revoking_is_in_force_at_once(store: ServiceStore) -> None:
     store.registry.add_key(a_key())
     store.registry.put_key(a_key(revoked_at=NOON + 5))
     found = await store.directory.key(a_key().digest)
@@ -112,7 +112,7 @@ async def test_revoking_is_in_force_at_once(store: EmbeddedStore) -> None:
 
 
 @pytest.mark.parametrize("key", [a_key("missing"), replace(a_key(), digest=b"\1" * 32)])
-async def test_only_a_known_key_is_put(store: EmbeddedStore, key: Key) -> None:
+async def test_only_a_known_key_is_put(store: ServiceStore, key: Key) -> None:
     store.registry.add_key(a_key())
     with pytest.raises(NotFound):
         store.registry.put_key(key)
@@ -120,7 +120,7 @@ async def test_only_a_known_key_is_put(store: EmbeddedStore, key: Key) -> None:
         store.registry.find_key("key_missing")
 
 
-async def test_70_names_are_never_sql(store: EmbeddedStore) -> None:
+async def test_70_names_are_never_sql(store: ServiceStore) -> None:
     evil = "x' OR '1'='1; DROP TABLE keys;--"
     store.registry.add_key(a_key(user=evil))
     assert store.registry.keys(user="x") == []
@@ -129,7 +129,7 @@ async def test_70_names_are_never_sql(store: EmbeddedStore) -> None:
     assert len(store.registry.keys()) == 1
 
 
-async def test_users(store: EmbeddedStore) -> None:
+async def test_users(store: ServiceStore) -> None:
     bob = User(
         name="bob", team="nlp", models=frozenset(), roles=frozenset({"r"}), quotas=(parse_quota("60r/m"),)
     )
@@ -143,7 +143,7 @@ async def test_users(store: EmbeddedStore) -> None:
     assert await store.directory.user("bob") == replace(bob, disabled=True)
 
 
-async def test_a_removed_users_keys_are_revoked(store: EmbeddedStore, clock: Clock) -> None:
+async def test_a_removed_users_keys_are_revoked(store: ServiceStore, clock: Clock) -> None:
     store.registry.add_key(a_key("1"))
     store.registry.add_key(a_key("2", revoked_at=7))
     clock.pass_(50)
@@ -157,7 +157,7 @@ async def test_a_removed_users_keys_are_revoked(store: EmbeddedStore, clock: Clo
         store.registry.remove_user("alice")
 
 
-async def test_teams(store: EmbeddedStore) -> None:
+async def test_teams(store: ServiceStore) -> None:
     team = Team(name="nlp", models=frozenset({"m"}), quotas=(parse_quota("tokens=1M/week"),), created_at=3)
     store.registry.put_team(team, new=True)
     with pytest.raises(Duplicate):
@@ -167,7 +167,7 @@ async def test_teams(store: EmbeddedStore) -> None:
 
 
 @pytest.mark.parametrize("member", ["user", "key"])
-async def test_a_team_with_members_stays(store: EmbeddedStore, member: str) -> None:
+async def test_a_team_with_members_stays(store: ServiceStore, member: str) -> None:
     store.registry.put_team(Team(name="nlp", models=frozenset({"m"})))
     if member == "user":
         store.registry.put_user(User(name="bob", team="nlp"))
@@ -186,7 +186,7 @@ async def test_a_team_with_members_stays(store: EmbeddedStore, member: str) -> N
         store.registry.remove_team("nlp")
 
 
-async def test_models(store: EmbeddedStore) -> None:
+async def test_models(store: ServiceStore) -> None:
     model = Model(name="m", context=8192, price=Price(input=5), access=Access(roles=frozenset({"senior"})))
     store.registry.put_model(model, new=True)
     with pytest.raises(Duplicate):
@@ -199,7 +199,7 @@ async def test_models(store: EmbeddedStore) -> None:
         store.registry.remove_model("m")
 
 
-async def test_overrides_and_grants(store: EmbeddedStore) -> None:
+async def test_overrides_and_grants(store: ServiceStore) -> None:
     nlp, vision = (("team", "nlp"),), (("team", "vision"), ("model", "m"))
     first = Adjustment(id="a", policy="month", partition=nlp, grant=5, until=NOON, created_by="ops")
     second = Adjustment(id="b", policy="month", partition=nlp, override=9)
@@ -218,7 +218,7 @@ async def test_overrides_and_grants(store: EmbeddedStore) -> None:
         store.registry.remove_adjustment("a")
 
 
-async def test_when_a_key_was_last_used_is_written_later(store: EmbeddedStore, clock: Clock) -> None:
+async def test_when_a_key_was_last_used_is_written_later(store: ServiceStore, clock: Clock) -> None:
     store.registry.add_key(a_key())
     store.directory.used("key_1", NOON + 5)
     store.directory.used("key_1", NOON + 9)
@@ -226,7 +226,7 @@ async def test_when_a_key_was_last_used_is_written_later(store: EmbeddedStore, c
     assert store.registry.find_key("key_1").last_used_at == NOON + 9
 
 
-async def test_counter_levels_are_there_for_commands(store: EmbeddedStore) -> None:
+async def test_counter_levels_are_there_for_commands(store: ServiceStore) -> None:
     hold, other = fixed(1000, 400, key="month|3:nlp"), fixed(9, 1, key="day|3:nlp")
     assert isinstance(await store.counters.reserve("a", "edge", [hold, other, slot(3)], 60_000), Reserved)
     assert isinstance(await store.counters.reserve("b", "edge", [hold], 60_000), Reserved)

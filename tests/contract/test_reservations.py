@@ -3,8 +3,8 @@
 import pytest
 
 from authz.quota import MAX_AMOUNT, Unit
-from authz.store.embedded import EmbeddedStore
 from authz.store.protocols import Exhausted, Hold, Level, Outcome, Reserved
+from authz.store.store import ServiceStore
 from tests.contract.kit import (
     DAY,
     MINUTE,
@@ -14,6 +14,7 @@ from tests.contract.kit import (
     calendar,
     fixed,
     gcra,
+    kept_up,
     settle,
     sliding,
     slot,
@@ -28,11 +29,11 @@ TOKENS = [
 ]
 
 
-async def reserve(store: EmbeddedStore, name: str, *holds: Hold, ttl: int = TTL) -> Reserved | Exhausted:
+async def reserve(store: ServiceStore, name: str, *holds: Hold, ttl: int = TTL) -> Reserved | Exhausted:
     return await store.counters.reserve(name, "edge", holds, ttl)
 
 
-async def level(store: EmbeddedStore, hold: Hold) -> Level:
+async def level(store: ServiceStore, hold: Hold) -> Level:
     answer = await store.counters.peek([Hold(hold.key, hold.kind, hold.unit, hold.quota, 0, *_rest(hold))])
     assert isinstance(answer, Reserved)
     return answer.levels[0]
@@ -42,7 +43,7 @@ def _rest(hold: Hold) -> tuple[int, int, tuple[int, int, int, int]]:
     return hold.window, hold.rate, hold.bounds
 
 
-async def test_a_denial_charges_nothing(store: EmbeddedStore) -> None:
+async def test_a_denial_charges_nothing(store: ServiceStore) -> None:
     roomy, tight = fixed(1000, 400, key="roomy"), fixed(100, 101, key="tight")
     refused = await reserve(store, "a", roomy, tight, slot(5), gcra(60))
     assert isinstance(refused, Exhausted)
@@ -53,13 +54,13 @@ async def test_a_denial_charges_nothing(store: EmbeddedStore) -> None:
     assert await settle(store, "a", "edge", {}) is Outcome.UNKNOWN
 
 
-async def test_every_limit_that_refuses_is_named(store: EmbeddedStore) -> None:
+async def test_every_limit_that_refuses_is_named(store: ServiceStore) -> None:
     refused = await reserve(store, "a", fixed(1, 2, key="x"), fixed(9, 2, key="y"), fixed(1, 2, key="z"))
     assert isinstance(refused, Exhausted)
     assert refused.denied == (0, 2)
 
 
-async def test_one_counter_twice_is_a_mistake(store: EmbeddedStore) -> None:
+async def test_one_counter_twice_is_a_mistake(store: ServiceStore) -> None:
     for pair in ([fixed(10, 6), fixed(10, 6)], [slot(2), slot(2)], [fixed(10, 6, key="slots"), slot(2)]):
         if pair[0].kind is not pair[1].kind:
             continue
@@ -69,7 +70,7 @@ async def test_one_counter_twice_is_a_mistake(store: EmbeddedStore) -> None:
 
 
 @pytest.mark.parametrize("hold", TOKENS)
-async def test_what_was_not_used_comes_back_once(store: EmbeddedStore, hold: Hold) -> None:
+async def test_what_was_not_used_comes_back_once(store: ServiceStore, hold: Hold) -> None:
     await reserve(store, "a", hold)
     assert await level(store, hold) != Level(1000, 0, 0)
     assert (await level(store, hold)).held == 400
@@ -83,14 +84,14 @@ async def test_what_was_not_used_comes_back_once(store: EmbeddedStore, hold: Hol
 
 
 @pytest.mark.parametrize("hold", TOKENS)
-async def test_use_beyond_the_hold_is_debt(store: EmbeddedStore, hold: Hold) -> None:
+async def test_use_beyond_the_hold_is_debt(store: ServiceStore, hold: Hold) -> None:
     await reserve(store, "a", hold)
     assert await settle(store, "a", "edge", {Unit.TOKENS: 1300}) is Outcome.SETTLED
     assert (await level(store, hold)).remaining == 0
     assert isinstance(await reserve(store, "b", hold), Exhausted)
 
 
-async def test_debt_goes_on_into_the_next_window(store: EmbeddedStore, clock: Clock) -> None:
+async def test_debt_goes_on_into_the_next_window(store: ServiceStore, clock: Clock) -> None:
     await reserve(store, "a", fixed(1000, 400))
     await store.counters.settle("a", "edge", {Unit.TOKENS: 1300})
     clock.pass_(MINUTE)
@@ -99,7 +100,7 @@ async def test_debt_goes_on_into_the_next_window(store: EmbeddedStore, clock: Cl
     assert (await level(store, fixed(1000))).remaining == 1000
 
 
-async def test_debt_carries_at_most_one_quota(store: EmbeddedStore, clock: Clock) -> None:
+async def test_debt_carries_at_most_one_quota(store: ServiceStore, clock: Clock) -> None:
     await reserve(store, "a", fixed(1000, 400))
     await store.counters.settle("a", "edge", {Unit.TOKENS: 50_000})
     clock.pass_(MINUTE)
@@ -108,7 +109,7 @@ async def test_debt_carries_at_most_one_quota(store: EmbeddedStore, clock: Clock
     assert (await level(store, fixed(1000))).remaining == 1000
 
 
-async def test_a_closed_window_takes_no_refund(store: EmbeddedStore, clock: Clock) -> None:
+async def test_a_closed_window_takes_no_refund(store: ServiceStore, clock: Clock) -> None:
     await reserve(store, "a", fixed(1000, 900))
     clock.pass_(MINUTE)
     await reserve(store, "b", fixed(1000, 900))
@@ -116,7 +117,7 @@ async def test_a_closed_window_takes_no_refund(store: EmbeddedStore, clock: Cloc
     assert (await level(store, fixed(1000))).remaining == 100
 
 
-async def test_debt_of_yesterday_is_charged_today(store: EmbeddedStore, clock: Clock) -> None:
+async def test_debt_of_yesterday_is_charged_today(store: ServiceStore, clock: Clock) -> None:
     clock.now = at("2024-05-01 23:59")
     await reserve(store, "a", calendar(1000, 400, clock.now))
     clock.pass_(2 * MINUTE)
@@ -127,9 +128,7 @@ async def test_debt_of_yesterday_is_charged_today(store: EmbeddedStore, clock: C
 class TestGcraRefunds:
     """Each guard's absence would make capacity."""
 
-    async def test_what_drained_meanwhile_does_not_come_back(
-        self, store: EmbeddedStore, clock: Clock
-    ) -> None:
+    async def test_what_drained_meanwhile_does_not_come_back(self, store: ServiceStore, clock: Clock) -> None:
         hold = gcra(600, 600, unit=Unit.TOKENS)
         await reserve(store, "a", hold)
         clock.pass_(45_000)
@@ -137,7 +136,7 @@ class TestGcraRefunds:
         assert (await level(store, hold)).remaining == 600
 
     async def test_an_emptied_bucket_owes_nothing_to_older_holds(
-        self, store: EmbeddedStore, clock: Clock
+        self, store: ServiceStore, clock: Clock
     ) -> None:
         hold = gcra(600, 300, unit=Unit.TOKENS)
         await reserve(store, "a", hold)
@@ -148,7 +147,7 @@ class TestGcraRefunds:
         await store.counters.settle("b", "edge", {Unit.TOKENS: 0})
         assert (await level(store, hold)).remaining == 300, "what c holds was given away"
 
-    async def test_two_refunds_do_not_give_the_same_twice(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_two_refunds_do_not_give_the_same_twice(self, store: ServiceStore, clock: Clock) -> None:
         hold = gcra(600, 300, unit=Unit.TOKENS)
         await reserve(store, "a", hold)
         await reserve(store, "b", hold)
@@ -159,21 +158,21 @@ class TestGcraRefunds:
         assert (await level(store, hold)).remaining == 300, "what c holds was given away"
 
 
-async def test_release_gives_everything_back(store: EmbeddedStore) -> None:
+async def test_release_gives_everything_back(store: ServiceStore) -> None:
     holds = (gcra(60), fixed(1000, 400), slot(1))
     await reserve(store, "a", *holds)
     assert await settle(store, "a", "edge", dict.fromkeys(Unit, 0)) is Outcome.SETTLED
     assert [(await level(store, hold)).remaining for hold in holds] == [60, 1000, 1]
 
 
-async def test_a_missing_unit_stays_as_held(store: EmbeddedStore) -> None:
+async def test_a_missing_unit_stays_as_held(store: ServiceStore) -> None:
     await reserve(store, "a", fixed(1000, 400), fixed(1000, 400, key="cost", unit=Unit.COST))
     await store.counters.settle("a", "edge", {Unit.COST: 0})
     assert (await level(store, fixed(1000))).remaining == 600
     assert (await level(store, fixed(1000, key="cost", unit=Unit.COST))).remaining == 1000
 
 
-async def test_100_a_negative_or_huge_report_is_clamped(store: EmbeddedStore) -> None:
+async def test_100_a_negative_or_huge_report_is_clamped(store: ServiceStore) -> None:
     await reserve(store, "a", fixed(1000, 400))
     await store.counters.settle("a", "edge", {Unit.TOKENS: -5})
     assert (await level(store, fixed(1000))).remaining == 1000
@@ -182,7 +181,7 @@ async def test_100_a_negative_or_huge_report_is_clamped(store: EmbeddedStore) ->
     assert (await level(store, fixed(1000))).remaining == 0
 
 
-async def test_105_only_the_gateway_that_holds_it_settles(store: EmbeddedStore) -> None:
+async def test_105_only_the_gateway_that_holds_it_settles(store: ServiceStore) -> None:
     await reserve(store, "a", fixed(1000, 400))
     assert await settle(store, "a", "other", {Unit.TOKENS: 0}) is Outcome.FOREIGN
     assert await settle(store, "never", "edge", {Unit.TOKENS: 0}) is Outcome.UNKNOWN
@@ -190,7 +189,7 @@ async def test_105_only_the_gateway_that_holds_it_settles(store: EmbeddedStore) 
     assert await settle(store, "a", "edge", {Unit.TOKENS: 0}) is Outcome.SETTLED
 
 
-async def test_unsettled_stays_charged_and_may_be_corrected_late(store: EmbeddedStore, clock: Clock) -> None:
+async def test_unsettled_stays_charged_and_may_be_corrected_late(store: ServiceStore, clock: Clock) -> None:
     hold = fixed(1000, 400, window=10 * DAY)
     await reserve(store, "a", hold, slot(1), ttl=MINUTE)
     await reserve(store, "b", hold, ttl=MINUTE)
@@ -208,7 +207,7 @@ async def test_unsettled_stays_charged_and_may_be_corrected_late(store: Embedded
 
 class TestReplay:
     async def test_95_the_gateways_own_retry_is_not_charged_again(
-        self, store: EmbeddedStore, clock: Clock
+        self, store: ServiceStore, clock: Clock
     ) -> None:
         for holds in ([gcra(60)], [fixed(1000, 400), slot(1)]):
             first = await reserve(store, f"r-{len(holds)}", *holds)
@@ -221,7 +220,7 @@ class TestReplay:
 
     @pytest.mark.parametrize("hold", [gcra(60), fixed(60)], ids=["requests", "tokens"])
     async def test_106_later_the_same_id_is_charged(
-        self, store: EmbeddedStore, clock: Clock, hold: Hold
+        self, store: ServiceStore, clock: Clock, hold: Hold
     ) -> None:
         await reserve(store, "a", hold)
         clock.pass_(5000)
@@ -232,7 +231,7 @@ class TestReplay:
         assert (await level(store, hold)).remaining == used.remaining - 1
 
     async def test_106_after_its_settlement_the_same_id_is_charged_for_good(
-        self, store: EmbeddedStore
+        self, store: ServiceStore
     ) -> None:
         await reserve(store, "a", fixed(1000, 400))
         assert await settle(store, "a", "edge", {Unit.TOKENS: 100}) is Outcome.SETTLED
@@ -242,19 +241,19 @@ class TestReplay:
         assert await settle(store, "a", "edge", {Unit.TOKENS: 0}) is Outcome.ALREADY
         assert (await level(store, fixed(1000))).remaining == 500
 
-    async def test_106_another_gateways_id_is_no_retry(self, store: EmbeddedStore) -> None:
+    async def test_106_another_gateways_id_is_no_retry(self, store: ServiceStore) -> None:
         await reserve(store, "a", fixed(1000, 400))
         again = await store.counters.reserve("a", "other", [fixed(1000, 400)], TTL)
         assert isinstance(again, Reserved)
         assert not again.replay
         assert (await level(store, fixed(1000))).remaining == 200
 
-    async def test_a_used_id_still_has_to_fit(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_a_used_id_still_has_to_fit(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", fixed(1000, 600))
         clock.pass_(5000)
         assert isinstance(await reserve(store, "a", fixed(1000, 600)), Exhausted)
 
-    async def test_what_is_not_to_be_remembered_is_not(self, store: EmbeddedStore) -> None:
+    async def test_what_is_not_to_be_remembered_is_not(self, store: ServiceStore) -> None:
         for left in (59, 58):
             answer = await reserve(store, "a", gcra(60), ttl=0)
             assert isinstance(answer, Reserved)
@@ -262,7 +261,7 @@ class TestReplay:
 
 
 class TestShadow:
-    async def test_it_is_charged_and_never_denies(self, store: EmbeddedStore) -> None:
+    async def test_it_is_charged_and_never_denies(self, store: ServiceStore) -> None:
         for expected in ((), (), (1,), (1,)):
             answer = await reserve(store, f"s{expected}", gcra(60), fixed(2, shadow=True), ttl=0)
             assert isinstance(answer, Reserved)
@@ -271,17 +270,17 @@ class TestShadow:
             assert answer.over == expected or expected == ()
         assert isinstance(await reserve(store, "live", fixed(2)), Exhausted)
 
-    async def test_slots_too(self, store: EmbeddedStore) -> None:
+    async def test_slots_too(self, store: ServiceStore) -> None:
         assert isinstance(await reserve(store, "a", slot(1, shadow=True)), Reserved)
         answer = await reserve(store, "b", slot(1, shadow=True))
         assert isinstance(answer, Reserved)
         assert answer.over == (0,)
 
-    async def test_a_refusal_by_another_limit_does_not_charge_it(self, store: EmbeddedStore) -> None:
+    async def test_a_refusal_by_another_limit_does_not_charge_it(self, store: ServiceStore) -> None:
         await reserve(store, "a", fixed(5, key="dry", shadow=True), fixed(1, 2))
         assert (await level(store, fixed(5, key="dry"))).remaining == 5
 
-    async def test_amounts_that_no_store_keeps_are_cut(self, store: EmbeddedStore) -> None:
+    async def test_amounts_that_no_store_keeps_are_cut(self, store: ServiceStore) -> None:
         for name in ("a", "b", "c"):
             for hold in (
                 gcra(9, 2**70, shadow=True),
@@ -289,11 +288,11 @@ class TestShadow:
                 sliding(9, 2**70, shadow=True),
             ):
                 assert isinstance(await reserve(store, f"{name}{hold.key}", hold), Reserved)
-        store.keep_up()
+        await kept_up(store)
         assert (await level(store, fixed(MAX_AMOUNT))).remaining == 0
 
 
-async def test_peek_answers_like_reserve_and_charges_nothing(store: EmbeddedStore) -> None:
+async def test_peek_answers_like_reserve_and_charges_nothing(store: ServiceStore) -> None:
     holds = [gcra(60), fixed(1000, 400), sliding(500, 100), slot(2)]
     seen = [await store.counters.peek(holds) for _ in range(3)]
     done = await reserve(store, "a", *holds)
@@ -308,7 +307,7 @@ async def test_peek_answers_like_reserve_and_charges_nothing(store: EmbeddedStor
     assert refused.levels[0].held == 900
 
 
-async def test_held_tells_running_from_settled(store: EmbeddedStore) -> None:
+async def test_held_tells_running_from_settled(store: ServiceStore) -> None:
     await reserve(store, "a", fixed(1000, 500))
     await reserve(store, "b", fixed(1000, 500))
     await store.counters.settle("a", "edge", {Unit.TOKENS: 400})

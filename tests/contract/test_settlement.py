@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from authz.quota import MAX_AMOUNT, Unit
-from authz.store.embedded import EmbeddedStore
 from authz.store.protocols import Exhausted, Hold, Level, Outcome, Remembered, Reserved
 from authz.store.records import Entry, Source
 from authz.store.reservations import LATE, REPLAY, SETTLED
+from authz.store.store import ServiceStore
 from authz.usage import Usage
 from tests.contract.kit import (
     DAY,
@@ -22,6 +22,8 @@ from tests.contract.kit import (
     facts,
     fixed,
     gcra,
+    hold_few,
+    kept_up,
     note,
     settled,
     sliding,
@@ -35,14 +37,14 @@ GONE = 2 * MINUTE  # after a deadline: looked at, at the latest
 
 
 async def reserve(
-    store: EmbeddedStore, name: str, *holds: Hold, ttl: int = TTL, known: bytes | None = None
+    store: ServiceStore, name: str, *holds: Hold, ttl: int = TTL, known: bytes | None = None
 ) -> Reserved | Exhausted:
     known = facts(f"req-{name}") if known is None else known
     return await store.counters.reserve(name, "edge", holds, ttl, known)
 
 
 async def settle(
-    store: EmbeddedStore,
+    store: ServiceStore,
     name: str,
     actual: Mapping[Unit, int] | None = None,
     told: bytes = b"",
@@ -51,7 +53,7 @@ async def settle(
     return (await store.counters.settle(name, gateway, actual or {}, told)).outcome
 
 
-async def left(store: EmbeddedStore, hold: Hold = HOLD) -> int:
+async def left(store: ServiceStore, hold: Hold = HOLD) -> int:
     answer = await store.counters.peek(
         [Hold(hold.key, hold.kind, hold.unit, hold.quota, 0, hold.window, hold.rate, hold.bounds)]
     )
@@ -59,7 +61,7 @@ async def left(store: EmbeddedStore, hold: Hold = HOLD) -> int:
     return answer.levels[0].remaining
 
 
-async def entries(store: EmbeddedStore) -> Sequence[Entry]:
+async def entries(store: ServiceStore) -> Sequence[Entry]:
     """Everything in the ledger, which says the same in its sums."""
     await settled(store)
     found = store.ledger.entries(limit=10_000)
@@ -69,7 +71,7 @@ async def entries(store: EmbeddedStore) -> Sequence[Entry]:
     return found
 
 
-async def only(store: EmbeddedStore) -> Entry:
+async def only(store: ServiceStore) -> Entry:
     (entry,) = await entries(store)
     return entry
 
@@ -84,31 +86,31 @@ class TestRemembered:
         ],
     )
     async def test_with_facts_until_it_expires(
-        self, store: EmbeddedStore, clock: Clock, holds: tuple[Hold, ...]
+        self, store: ServiceStore, clock: Clock, holds: tuple[Hold, ...]
     ) -> None:
         assert isinstance(await reserve(store, "a", *holds), Reserved)
         clock.pass_(TTL - 1)
-        store.keep_up()
+        await kept_up(store)
         assert await store.counters.find("a", "edge") == Remembered(facts("req-a"), NOON, False)
         clock.pass_(1)
         assert await store.counters.find("a", "edge") == Remembered(facts("req-a"), NOON, True)
         clock.pass_(LATE - 1)
-        store.keep_up()
+        await kept_up(store)
         assert await store.counters.find("a", "edge") == Remembered(facts("req-a"), NOON, True)
         clock.pass_(1)
         assert await store.counters.find("a", "edge") is Outcome.UNKNOWN
 
     async def test_without_facts_a_request_is_forgotten_with_its_retry(
-        self, store: EmbeddedStore, clock: Clock
+        self, store: ServiceStore, clock: Clock
     ) -> None:
         await reserve(store, "a", gcra(60), known=b"")
         clock.pass_(REPLAY + 200)
-        store.keep_up()
+        await kept_up(store)
         assert await store.counters.find("a", "edge") is Outcome.UNKNOWN
         assert await settle(store, "a") is Outcome.UNKNOWN
         assert not await entries(store)
 
-    async def test_why_something_cannot_be_settled(self, store: EmbeddedStore) -> None:
+    async def test_why_something_cannot_be_settled(self, store: ServiceStore) -> None:
         await reserve(store, "a", HOLD)
         assert await store.counters.find("never", "edge") is Outcome.UNKNOWN
         assert await store.counters.find("a", "other") is Outcome.FOREIGN
@@ -116,7 +118,7 @@ class TestRemembered:
         assert await store.counters.find("a", "edge") is Outcome.ALREADY
         assert await store.counters.find("a", "other") is Outcome.FOREIGN
 
-    async def test_a_settled_id_is_known_for_ten_minutes(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_a_settled_id_is_known_for_ten_minutes(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", HOLD)
         await settle(store, "a")
         clock.pass_(SETTLED - 1)
@@ -127,7 +129,7 @@ class TestRemembered:
 
 
 class TestSettle:
-    async def test_what_was_noted_is_in_the_ledger(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_what_was_noted_is_in_the_ledger(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", HOLD)
         assert not await entries(store), "nothing is over"
         clock.pass_(1500)
@@ -145,13 +147,13 @@ class TestSettle:
         assert (entry.note.usage, entry.note.cost, entry.note.source) == (Usage(60, 40), 7, Source.ESTIMATED)
         assert (entry.note.status, entry.note.aborted, entry.note.duration_ms) == (200, True, 1400)
 
-    async def test_without_a_note_it_is_entered_as_held(self, store: EmbeddedStore) -> None:
+    async def test_without_a_note_it_is_entered_as_held(self, store: ServiceStore) -> None:
         await reserve(store, "a", HOLD)
         await settle(store, "a")
         entry = await only(store)
         assert (entry.note.usage, entry.note.cost, entry.note.source) == (HELD, 4_000, Source.ESTIMATED)
 
-    async def test_105_twice_is_once(self, store: EmbeddedStore) -> None:
+    async def test_105_twice_is_once(self, store: ServiceStore) -> None:
         await reserve(store, "a", HOLD)
         assert await settle(store, "a", tokens(100), note(60, 40)) is Outcome.SETTLED
         for _ in range(2):
@@ -169,7 +171,7 @@ class TestSettle:
         ],
     )
     async def test_a_strangers_report_changes_nothing(
-        self, store: EmbeddedStore, name: str, gateway: str, outcome: Outcome
+        self, store: ServiceStore, name: str, gateway: str, outcome: Outcome
     ) -> None:
         await reserve(store, "a", HOLD)
         assert await settle(store, name, tokens(0), note(), gateway) is outcome
@@ -177,7 +179,7 @@ class TestSettle:
         assert not await entries(store)
         assert await settle(store, "a", tokens(100), note(60, 40)) is Outcome.SETTLED
 
-    async def test_release_gives_everything_back_and_is_entered(self, store: EmbeddedStore) -> None:
+    async def test_release_gives_everything_back_and_is_entered(self, store: ServiceStore) -> None:
         holds = (gcra(60), HOLD, slot(1))
         await reserve(store, "a", *holds)
         assert (
@@ -198,7 +200,7 @@ class TestSettle:
         ids=["gcra", "fixed", "sliding", "calendar"],
     )
     async def test_how_its_counters_stand_comes_back(
-        self, store: EmbeddedStore, clock: Clock, hold: Hold
+        self, store: ServiceStore, clock: Clock, hold: Hold
     ) -> None:
         await reserve(store, "other", hold)
         await reserve(store, "a", slot(9), hold)
@@ -219,7 +221,7 @@ class TestSettle:
         ],
     )
     async def test_a_day_later_they_stand_in_another_window(
-        self, store: EmbeddedStore, clock: Clock, zone: str, day: int, looked: bool
+        self, store: ServiceStore, clock: Clock, zone: str, day: int, looked: bool
     ) -> None:
         """The hold knows nothing of the end of the window after the next one."""
 
@@ -242,13 +244,13 @@ class TestSettle:
         clock.now = at(f"2024-10-{day + 4:02} 00:00", zone)
         assert await left(store, hold()) == 1000
 
-    async def test_100_no_report_makes_a_counter_negative(self, store: EmbeddedStore) -> None:
+    async def test_100_no_report_makes_a_counter_negative(self, store: ServiceStore) -> None:
         for n, used in enumerate((-1, -MAX_AMOUNT, 2**80, -(2**80))):
             await reserve(store, f"r{n}", fixed(1000, 400, key=f"k{n}"))
             assert await settle(store, f"r{n}", tokens(used)) is Outcome.SETTLED
             assert 0 <= await left(store, fixed(1000, key=f"k{n}")) <= 1000
 
-    async def test_a_denial_charges_nothing_and_is_no_entry(self, store: EmbeddedStore) -> None:
+    async def test_a_denial_charges_nothing_and_is_no_entry(self, store: ServiceStore) -> None:
         await reserve(store, "full", fixed(100, 100, key="tight"))
         refused = await reserve(store, "a", HOLD, fixed(100, 1, key="tight"), slot(1))
         assert isinstance(refused, Exhausted)
@@ -257,7 +259,7 @@ class TestSettle:
         assert await settle(store, "a", tokens(0), note()) is Outcome.UNKNOWN
         assert not await entries(store)
 
-    async def test_104_two_hundred_at_once_hold_no_more_than_there_is(self, store: EmbeddedStore) -> None:
+    async def test_104_two_hundred_at_once_hold_no_more_than_there_is(self, store: ServiceStore) -> None:
         answers = [await reserve(store, f"r{n}", HOLD) for n in range(200)]
         assert sum(isinstance(answer, Reserved) for answer in answers) == 2
         for n in range(200):
@@ -265,7 +267,7 @@ class TestSettle:
         assert await left(store) == 200
         assert len(await entries(store)) == 2
 
-    async def test_95_the_gateways_own_retry_is_one_request(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_95_the_gateways_own_retry_is_one_request(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", HOLD)
         clock.pass_(REPLAY - 1)
         again = await reserve(store, "a", HOLD)
@@ -276,7 +278,7 @@ class TestSettle:
 
     @pytest.mark.parametrize("ended", ["settled", "running"])
     async def test_106_an_id_that_comes_again_is_another_request(
-        self, store: EmbeddedStore, clock: Clock, ended: str
+        self, store: ServiceStore, clock: Clock, ended: str
     ) -> None:
         await reserve(store, "a", HOLD)
         if ended == "settled":
@@ -293,7 +295,7 @@ class TestSettle:
         assert all(each.facts.request_id == "req-a" for each in found)
 
     async def test_106_an_id_that_was_forgotten_hides_no_request(
-        self, store: EmbeddedStore, clock: Clock
+        self, store: ServiceStore, clock: Clock
     ) -> None:
         for _ in range(2):
             await reserve(store, "a", HOLD)
@@ -304,7 +306,7 @@ class TestSettle:
 
 
 class TestExpiry:
-    async def test_it_is_charged_and_entered_as_held(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_it_is_charged_and_entered_as_held(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", HOLD, slot(1))
         clock.pass_(TTL - 1)
         assert not await entries(store)
@@ -317,7 +319,7 @@ class TestExpiry:
 
     @pytest.mark.parametrize("looked", [False, True], ids=["before-anybody-looked", "after-it-was-entered"])
     async def test_105_a_late_report_corrects_it_once(
-        self, store: EmbeddedStore, clock: Clock, looked: bool
+        self, store: ServiceStore, clock: Clock, looked: bool
     ) -> None:
         await reserve(store, "a", HOLD)
         clock.pass_(TTL)
@@ -332,7 +334,7 @@ class TestExpiry:
         assert await settle(store, "a", tokens(0), note()) is Outcome.ALREADY
         assert (await left(store), await only(store)) == (900, entry)
 
-    async def test_after_a_day_it_stays_as_it_is(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_after_a_day_it_stays_as_it_is(self, store: ServiceStore, clock: Clock) -> None:
         for name in ("a", "b"):
             await reserve(store, name, HOLD)
         clock.pass_(TTL + LATE - 1)
@@ -344,7 +346,7 @@ class TestExpiry:
         assert sorted(each.note.source for each in await entries(store)) == [Source.CORRECTED, Source.EXPIRED]
 
     async def test_a_refund_goes_only_to_the_window_that_was_charged(
-        self, store: EmbeddedStore, clock: Clock
+        self, store: ServiceStore, clock: Clock
     ) -> None:
         hold = calendar(1000, 900, clock.now)
         await reserve(store, "a", hold)
@@ -356,14 +358,14 @@ class TestExpiry:
         assert await settle(store, "b", tokens(500), note(500)) is Outcome.SETTLED
         assert await left(store, today) == 500
 
-    async def test_what_went_beyond_the_hold_is_owed_today(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_what_went_beyond_the_hold_is_owed_today(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", calendar(1000, 900, clock.now))
         clock.pass_(DAY)
         assert await settle(store, "a", tokens(1300), note(1300)) is Outcome.CORRECTED
         assert await left(store, calendar(1000, 0, clock.now)) == 600
 
     async def test_107_a_clock_that_steps_back_opens_nothing_again(
-        self, store: EmbeddedStore, clock: Clock
+        self, store: ServiceStore, clock: Clock
     ) -> None:
         await reserve(store, "a", HOLD, slot(1))
         clock.pass_(TTL + GONE)
@@ -375,7 +377,7 @@ class TestExpiry:
         assert (await only(store)).note.source is Source.CORRECTED
 
     async def test_107_what_the_report_was_thought_to_be_does_not_count(
-        self, store: EmbeddedStore, clock: Clock
+        self, store: ServiceStore, clock: Clock
     ) -> None:
         """Whoever asked `find` may have been told otherwise a moment before."""
         await reserve(store, "a", HOLD)
@@ -384,11 +386,11 @@ class TestExpiry:
 
 
 class TestExtend:
-    async def test_the_slot_and_the_deadline_move_with_it(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_the_slot_and_the_deadline_move_with_it(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", HOLD, slot(1), ttl=MINUTE)
         for _ in range(5):
             clock.pass_(MINUTE - 1)
-            store.keep_up()
+            await kept_up(store)
             assert await store.counters.extend("a", "edge", MINUTE, TTL)
             assert isinstance(await reserve(store, "b", slot(1)), Exhausted)
         clock.pass_(MINUTE - 1)
@@ -399,7 +401,7 @@ class TestExtend:
         entry = await only(store)
         assert (entry.note.source, entry.ended_at) == (Source.EXPIRED, NOON + 5 * (MINUTE - 1) + MINUTE)
 
-    async def test_never_beyond_its_life(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_never_beyond_its_life(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", slot(1), ttl=MINUTE)
         clock.pass_(MINUTE - 1)
         assert await store.counters.extend("a", "edge", DAY, 2 * MINUTE)
@@ -409,13 +411,13 @@ class TestExtend:
         assert not await store.counters.extend("a", "edge", DAY, 2 * MINUTE)
         assert isinstance(await reserve(store, "b", slot(1)), Reserved)
 
-    async def test_never_less_than_it_had(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_never_less_than_it_had(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", slot(1), ttl=2 * MINUTE)
         assert await store.counters.extend("a", "edge", MINUTE, TTL)
         clock.pass_(2 * MINUTE - 1)
         assert isinstance(await reserve(store, "b", slot(1)), Exhausted)
 
-    async def test_what_is_over_is_not_revived(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_what_is_over_is_not_revived(self, store: ServiceStore, clock: Clock) -> None:
         for name in ("settled", "expired"):
             await reserve(store, name, HOLD, ttl=MINUTE)
         await settle(store, "settled")
@@ -425,7 +427,7 @@ class TestExtend:
         assert not await store.counters.extend("expired", "edge", MINUTE, TTL), "nobody has looked yet"
 
     async def test_107_a_slot_that_another_took_is_not_taken_back(
-        self, store: EmbeddedStore, clock: Clock
+        self, store: ServiceStore, clock: Clock
     ) -> None:
         await reserve(store, "a", slot(1), ttl=MINUTE)
         clock.pass_(MINUTE)
@@ -435,23 +437,28 @@ class TestExtend:
         assert await settle(store, "a") in (Outcome.SETTLED, Outcome.CORRECTED)
         assert isinstance(await reserve(store, "c", slot(1)), Exhausted), "b still runs"
 
-    async def test_what_it_holds_stays_held(self, store: EmbeddedStore, clock: Clock) -> None:
+    async def test_what_it_holds_stays_held(self, store: ServiceStore, clock: Clock) -> None:
         await reserve(store, "a", HOLD, ttl=MINUTE)
         assert await store.counters.extend("a", "edge", TTL, TTL)
         clock.pass_(2 * MINUTE)
-        store.keep_up()
+        await kept_up(store)
         answer = await store.counters.peek([fixed(1000, 0, window=10 * DAY)])
         assert isinstance(answer, Reserved)
         assert answer.levels[0] == Level(600, answer.levels[0].reset_ms, 400)
 
 
+ONE_TABLE = pytest.mark.parametrize("url", ["memory", "sqlite", "redis"], indirect=True)
+"""On a Cluster every shard has tables of its own, and each request here another shard."""
+
+
+@ONE_TABLE
 class TestFull:
     @pytest.fixture(autouse=True)
-    def _little_room(self, store: EmbeddedStore) -> None:
-        store._engine.reservations._most_open = 2
+    def _little_room(self, store: ServiceStore) -> None:
+        hold_few(store, most_open=2)
 
     async def test_without_a_slot_it_goes_on_charged_and_entered_at_once(
-        self, store: EmbeddedStore, clock: Clock
+        self, store: ServiceStore, clock: Clock
     ) -> None:
         roomy = fixed(10_000, 400)
         for n in range(4):
@@ -469,8 +476,9 @@ class TestFull:
         assert len(await entries(store)) == 4
 
 
-async def test_late_ones_beyond_their_table_stay_as_they_are(store: EmbeddedStore, clock: Clock) -> None:
-    store._engine.reservations._most_late = 1
+@ONE_TABLE
+async def test_late_ones_beyond_their_table_stay_as_they_are(store: ServiceStore, clock: Clock) -> None:
+    hold_few(store, most_late=1)
     for n in range(2):
         await reserve(store, f"r{n}", HOLD, ttl=MINUTE + n * 1000)
     clock.pass_(GONE)
@@ -482,7 +490,7 @@ async def test_late_ones_beyond_their_table_stay_as_they_are(store: EmbeddedStor
 
 
 async def test_what_cannot_be_read_keeps_nothing_else_from_the_ledger(
-    store: EmbeddedStore, caplog: pytest.LogCaptureFixture
+    store: ServiceStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     await reserve(store, "a", HOLD, known=b"\xc1")
     await reserve(store, "b", HOLD)
@@ -494,7 +502,7 @@ async def test_what_cannot_be_read_keeps_nothing_else_from_the_ledger(
     assert caplog.text.count("is incomplete") == 2
 
 
-async def test_whoever_waits_finds_it_in_the_ledger(store: EmbeddedStore) -> None:
+async def test_whoever_waits_finds_it_in_the_ledger(store: ServiceStore) -> None:
     await store.ledger.durable()
     await reserve(store, "a", HOLD)
     await settle(store, "a", tokens(100), note(60, 40))

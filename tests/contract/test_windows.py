@@ -6,8 +6,8 @@ from itertools import count
 import pytest
 
 from authz.quota import Unit
-from authz.store.embedded import EmbeddedStore
 from authz.store.protocols import Exhausted, Hold, Outcome, Reserved
+from authz.store.store import ServiceStore
 from tests.contract.kit import (
     DAY,
     HOUR,
@@ -18,6 +18,7 @@ from tests.contract.kit import (
     calendar,
     fixed,
     gcra,
+    kept_up,
     settle,
     sliding,
     slot,
@@ -27,19 +28,19 @@ TTL = 10 * MINUTE
 _ids = count()
 
 
-async def take(store: EmbeddedStore, *holds: Hold, ttl: int = TTL) -> Reserved | Exhausted:
+async def take(store: ServiceStore, *holds: Hold, ttl: int = TTL) -> Reserved | Exhausted:
     return await store.counters.reserve(f"r{next(_ids)}", "edge", holds, ttl)
 
 
-async def admitted(store: EmbeddedStore, *holds: Hold) -> bool:
+async def admitted(store: ServiceStore, *holds: Hold) -> bool:
     return isinstance(await take(store, *holds), Reserved)
 
 
-async def fill(store: EmbeddedStore, hold: Hold, times: int) -> int:
+async def fill(store: ServiceStore, hold: Hold, times: int) -> int:
     return sum([await admitted(store, hold) for _ in range(times)])
 
 
-async def test_gcra_admits_the_burst_and_then_the_rate(store: EmbeddedStore, clock: Clock) -> None:
+async def test_gcra_admits_the_burst_and_then_the_rate(store: ServiceStore, clock: Clock) -> None:
     assert await fill(store, gcra(60), 100) == 60
     clock.pass_(999)
     assert not await admitted(store, gcra(60))
@@ -49,13 +50,13 @@ async def test_gcra_admits_the_burst_and_then_the_rate(store: EmbeddedStore, clo
     assert await fill(store, gcra(60), 100) == 60
 
 
-async def test_gcra_with_a_small_burst(store: EmbeddedStore, clock: Clock) -> None:
+async def test_gcra_with_a_small_burst(store: ServiceStore, clock: Clock) -> None:
     assert await fill(store, gcra(60, burst=5), 20) == 5
     clock.pass_(3000)
     assert await fill(store, gcra(60, burst=5), 20) == 3
 
 
-async def test_gcra_says_when_the_next_fits(store: EmbeddedStore) -> None:
+async def test_gcra_says_when_the_next_fits(store: ServiceStore) -> None:
     await fill(store, gcra(60), 60)
     refused = await take(store, gcra(60, 2))
     assert isinstance(refused, Exhausted)
@@ -65,7 +66,7 @@ async def test_gcra_says_when_the_next_fits(store: EmbeddedStore) -> None:
 
 
 @pytest.mark.parametrize("quota", [7, 59, 61, 1_000_003])
-async def test_gcra_never_rounds(store: EmbeddedStore, clock: Clock, quota: int) -> None:
+async def test_gcra_never_rounds(store: ServiceStore, clock: Clock, quota: int) -> None:
     burst = 3
     admissions = 0
     for _ in range(500):
@@ -74,14 +75,14 @@ async def test_gcra_never_rounds(store: EmbeddedStore, clock: Clock, quota: int)
     assert admissions <= burst + 500 * 7 * quota / 3000
 
 
-async def test_a_changed_rate_keeps_the_level(store: EmbeddedStore, clock: Clock) -> None:
+async def test_a_changed_rate_keeps_the_level(store: ServiceStore, clock: Clock) -> None:
     assert await fill(store, gcra(60), 60) == 60
     assert await fill(store, gcra(90), 60) == 30
     clock.pass_(MINUTE)
     assert await fill(store, gcra(60), 100) == 30, "the level of 90 has drained by the 60 that are in force"
 
 
-async def test_fixed_windows_begin_at_whole_lengths(store: EmbeddedStore, clock: Clock) -> None:
+async def test_fixed_windows_begin_at_whole_lengths(store: ServiceStore, clock: Clock) -> None:
     clock.now = NOON + 59_999
     assert await fill(store, fixed(3), 5) == 3
     clock.pass_(1)
@@ -91,7 +92,7 @@ async def test_fixed_windows_begin_at_whole_lengths(store: EmbeddedStore, clock:
     assert refused.wait_ms == MINUTE
 
 
-async def test_sliding_is_never_over_in_any_interval(store: EmbeddedStore, clock: Clock) -> None:
+async def test_sliding_is_never_over_in_any_interval(store: ServiceStore, clock: Clock) -> None:
     log: list[int] = []
     for step in range(600):
         clock.pass_(137 + 311 * (step % 3))
@@ -102,7 +103,7 @@ async def test_sliding_is_never_over_in_any_interval(store: EmbeddedStore, clock
     assert len(log) >= 0.9 * 10 * (log[-1] - log[0]) / MINUTE
 
 
-async def test_sliding_frees_each_part_by_itself(store: EmbeddedStore, clock: Clock) -> None:
+async def test_sliding_frees_each_part_by_itself(store: ServiceStore, clock: Clock) -> None:
     assert await admitted(store, sliding(100, 70))
     clock.pass_(30_000)
     assert await admitted(store, sliding(100, 30))
@@ -143,7 +144,7 @@ CALENDARS = [
 
 @pytest.mark.parametrize(("period", "zone", "week_start", "first", "last", "hours"), CALENDARS)
 async def test_calendar_windows_follow_the_zone(
-    store: EmbeddedStore,
+    store: ServiceStore,
     clock: Clock,
     period: str,
     zone: str,
@@ -168,7 +169,7 @@ async def test_calendar_windows_follow_the_zone(
     assert await admitted(store, hold(100))
 
 
-async def test_a_border_between_two_looks_at_the_clock(store: EmbeddedStore, clock: Clock) -> None:
+async def test_a_border_between_two_looks_at_the_clock(store: ServiceStore, clock: Clock) -> None:
     clock.now = at("2024-05-01 23:59:59.999")
     before = calendar(100, 100, clock.now)
     assert await admitted(store, before)
@@ -178,7 +179,7 @@ async def test_a_border_between_two_looks_at_the_clock(store: EmbeddedStore, clo
     assert not await admitted(store, calendar(100, 41, clock.now))
 
 
-async def test_slots_are_freed_by_the_end_or_by_time(store: EmbeddedStore, clock: Clock) -> None:
+async def test_slots_are_freed_by_the_end_or_by_time(store: ServiceStore, clock: Clock) -> None:
     for name in ("a", "b"):
         assert isinstance(await store.counters.reserve(name, "edge", [slot(2)], 30_000), Reserved)
     refused = await take(store, slot(2))
@@ -192,7 +193,7 @@ async def test_slots_are_freed_by_the_end_or_by_time(store: EmbeddedStore, clock
     assert await fill(store, slot(2), 3) == 2
 
 
-async def test_no_slots_at_all_is_never(store: EmbeddedStore) -> None:
+async def test_no_slots_at_all_is_never(store: ServiceStore) -> None:
     refused = await take(store, slot(0))
     assert isinstance(refused, Exhausted)
     assert refused.wait_ms == -1
@@ -201,13 +202,13 @@ async def test_no_slots_at_all_is_never(store: EmbeddedStore) -> None:
 @pytest.mark.parametrize(
     "hold", [gcra(10, 11), fixed(10, 11), sliding(10, 11), calendar(10, 11, NOON), gcra(0)]
 )
-async def test_more_than_the_quota_never_fits(store: EmbeddedStore, hold: Hold) -> None:
+async def test_more_than_the_quota_never_fits(store: ServiceStore, hold: Hold) -> None:
     refused = await take(store, hold)
     assert isinstance(refused, Exhausted)
     assert refused.wait_ms == -1
 
 
-async def test_another_window_under_the_same_key_begins_empty(store: EmbeddedStore) -> None:
+async def test_another_window_under_the_same_key_begins_empty(store: ServiceStore) -> None:
     for hold in (
         gcra(5, 5, key="k"),
         sliding(5, 5, key="k"),
@@ -220,7 +221,7 @@ async def test_another_window_under_the_same_key_begins_empty(store: EmbeddedSto
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
 async def test_107_a_clock_that_jumps_and_returns_gives_nothing(
-    store: EmbeddedStore, clock: Clock, step: int
+    store: ServiceStore, clock: Clock, step: int
 ) -> None:
     holds = [gcra(10, 10), fixed(10, 10), sliding(10, 10), calendar(10, 10, NOON, key="day")]
     for hold in holds:
@@ -230,7 +231,7 @@ async def test_107_a_clock_that_jumps_and_returns_gives_nothing(
     if step < 0:
         assert not any(jumped), "a clock that steps back opens no window"
     for _ in range(3):
-        store.keep_up()
+        await kept_up(store)
     clock.pass_(-step)
     for hold, again in zip(holds, jumped, strict=True):
         refused = await take(store, hold)
@@ -241,7 +242,7 @@ async def test_107_a_clock_that_jumps_and_returns_gives_nothing(
 
 @pytest.mark.parametrize("kind", [fixed, sliding], ids=["fixed", "sliding"])
 async def test_107_what_is_charged_while_the_clock_is_back_counts_in_the_newer_window(
-    store: EmbeddedStore, clock: Clock, kind: Callable[..., Hold]
+    store: ServiceStore, clock: Clock, kind: Callable[..., Hold]
 ) -> None:
     assert await admitted(store, kind(10, 9))
     clock.pass_(-1)
@@ -250,17 +251,18 @@ async def test_107_what_is_charged_while_the_clock_is_back_counts_in_the_newer_w
     assert not await admitted(store, kind(10, 1))
 
 
-async def test_83_separators_in_keys_keep_counters_apart(store: EmbeddedStore) -> None:
+async def test_83_separators_in_keys_keep_counters_apart(store: ServiceStore) -> None:
     for key in ("p|3:a:b|1:c", "p|1:a|3:b:c", "p|", "p", "", "p%", "p_", "п|2:é", "p\x00q"):
         assert await fill(store, fixed(2, key=key), 3) == 2
 
 
-async def test_104_two_hundred_at_once_get_sixty(store: EmbeddedStore) -> None:
+async def test_104_two_hundred_at_once_get_sixty(store: ServiceStore) -> None:
     answers = [await store.counters.reserve(f"at-once-{n}", "edge", [gcra(60)], 0) for n in range(200)]
     assert sum(isinstance(answer, Reserved) for answer in answers) == 60
 
 
-async def test_nothing_suspends(store: EmbeddedStore) -> None:
+@pytest.mark.parametrize("url", ["memory", "sqlite"], indirect=True)
+async def test_nothing_suspends(store: ServiceStore) -> None:
     for question in (
         store.counters.reserve("one", "edge", [gcra(60)], TTL),
         store.counters.peek([gcra(60)]),

@@ -32,12 +32,12 @@ GATEWAYS: dict[str, type[Rendered]] = {
 }
 WORKER = "worker-secret-of-the-tests"
 OFFICE, ELSEWHERE = "127.0.0.2", "127.0.0.3"  # all of 127.0.0.0/8 is this machine's
-BALANCER = "127.0.9.1"  # in `trusted_hops`, which Traefik has not
+BALANCER = "127.0.9.1"  # in `trusted_hops`
 
 _CONFIG = """
 gateways:
   envoy: {{kind: envoy, token: {{file: edge}}, trusted_hops: [127.0.9.0/24], tls: {tls}, listen: {{https: "127.0.0.1:1"}}}}
-  traefik: {{kind: traefik, token: token-of-traefik-in-the-tests, tls: {tls}, listen: {{https: "127.0.0.1:2"}}}}
+  traefik: {{kind: traefik, token: token-of-traefik-in-the-tests, trusted_hops: [127.0.9.0/24], tls: {tls}, listen: {{https: "127.0.0.1:2"}}}}
   nginx: {{kind: nginx, token: token-of-nginx-in-the-tests, trusted_hops: [127.0.9.0/24], tls: {tls}, listen: {{https: "127.0.0.1:3"}}}}
   caddy: {{kind: caddy, token: token-of-caddy-in-the-tests, trusted_hops: [127.0.9.0/24], tls: {tls}, listen: {{https: "127.0.0.1:4"}}}}
 authenticators:

@@ -9,6 +9,7 @@ import pytest
 
 from authz.cli.main import run
 from tests.docs.pages import DOCS, Block, blocks
+from tests.support.certificates import make_certificates
 
 # docs/configuration.md also shows what later versions will do; tests/config holds it to its own test.
 PAGES = sorted(
@@ -30,7 +31,20 @@ def _in_a_directory(text: str, directory: Path) -> str:
         text_of = base64.b64encode(bytes([number]) * 32).decode()
         secret.write_text(f"carol:{_HASH}" if secret.suffix == ".htpasswd" else text_of)
         secret.chmod(0o600)
+    if "decisions:" in text and "client_ca" in text:
+        _certificates(directory / "etc/authz/tls")
     return text
+
+
+def _certificates(directory: Path) -> None:
+    """authz's own and the authority of gateways, under the names of the documentation."""
+    made = make_certificates(directory)
+    for name, file in (
+        ("authz.crt", made.server),
+        ("authz.key", made.server_key),
+        ("gateways-ca.crt", made.authority),
+    ):
+        file.rename(directory / name)
 
 
 @pytest.mark.parametrize("block", blocks("yaml", PAGES), ids=lambda block: block.place)

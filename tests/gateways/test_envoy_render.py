@@ -15,7 +15,15 @@ from ruamel.yaml import YAML
 
 from authz.gateway.envoy import PARTS
 from authz.gateway.render import render
-from authz.gateway.settings import Address, RenderSettings, Tls, TokenSource, UnusableSettings, Upstream
+from authz.gateway.settings import (
+    Address,
+    AuthzTls,
+    RenderSettings,
+    Tls,
+    TokenSource,
+    UnusableSettings,
+    Upstream,
+)
 from tests.gateways.forward_auth_contract import with_model
 from tests.gateways.rendered_contract import RenderedContract, Run
 from tests.support.certificates import CLIENT_URI, Certificates
@@ -46,6 +54,14 @@ VARIANTS: dict[str, Change] = {
     "authz-by-name": lambda s: replace(s, authz_grpc=(Address("authz.internal", 9001),)),
     "named": lambda s: replace(s, server_name="llm.lab"),
     "unproven": lambda s: replace(s, token=None),
+    "tls-to-authz": lambda s: replace(s, authz_tls=AuthzTls("authz.lab")),
+    "tls-to-authz-unproven": lambda s: replace(s, token=None, authz_tls=AuthzTls("authz.lab")),
+    "certificate-to-authz": lambda s: replace(
+        s,
+        token=None,
+        authz_tls=AuthzTls("authz.lab", s.tls.certificate, s.tls.certificate, s.tls.key),
+        authz_http=(Address("10.0.0.1", 9000), Address("::1", 9000)),
+    ),
     "plain-http": lambda s: replace(s, plain_http=True, http=Address("127.0.0.1", 8080)),
     "other-port": lambda s: replace(s, https=Address("::", 8443)),
     "quick": lambda s: replace(s, auth_timeout=0.25, max_body=1, stream_timeout=60),

@@ -10,7 +10,15 @@ import pytest
 
 from authz.gateway.nginx import backends
 from authz.gateway.render import render
-from authz.gateway.settings import Address, RenderSettings, Tls, TokenSource, UnusableSettings, Upstream
+from authz.gateway.settings import (
+    Address,
+    AuthzTls,
+    RenderSettings,
+    Tls,
+    TokenSource,
+    UnusableSettings,
+    Upstream,
+)
 from tests.gateways.rendered_contract import RenderedContract
 from tests.support.certificates import Certificates
 from tests.support.gateway import REPOSITORY
@@ -34,6 +42,14 @@ VARIANTS: dict[str, Change] = {
     "several-authz": lambda s: replace(s, authz_http=(Address("10.0.0.1", 9000), Address("::1", 9000))),
     "named": lambda s: replace(s, server_name="llm.lab"),
     "unproven": lambda s: replace(s, token=None),
+    "tls-to-authz": lambda s: replace(s, authz_tls=AuthzTls("authz.lab")),
+    "tls-to-authz-unproven": lambda s: replace(s, token=None, authz_tls=AuthzTls("authz.lab")),
+    "certificate-to-authz": lambda s: replace(
+        s,
+        token=None,
+        authz_tls=AuthzTls("authz.lab", s.tls.certificate, s.tls.certificate, s.tls.key),
+        authz_http=(Address("10.0.0.1", 9000), Address("::1", 9000)),
+    ),
     "plain-http": lambda s: replace(s, plain_http=True, http=Address("127.0.0.1", 8080)),
     "quick": lambda s: replace(s, auth_timeout=0.25, max_body=1, stream_timeout=60),
     "claims": lambda s: replace(s, claim_headers=("x-is-admin", "x-paypal")),

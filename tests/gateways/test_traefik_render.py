@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from authz.gateway.render import render
-from authz.gateway.settings import Address, RenderSettings, Tls, TokenSource, UnusableSettings, Upstream
+from authz.gateway.settings import (
+    Address,
+    AuthzTls,
+    RenderSettings,
+    Tls,
+    TokenSource,
+    UnusableSettings,
+    Upstream,
+)
 from tests.gateways.forward_auth_contract import KEY, UNAVAILABLE, Headers, ssl_connection
 from tests.gateways.rendered_contract import RenderedContract, Run
 from tests.support.certificates import Certificates
@@ -55,6 +63,7 @@ def _files(directory: Path) -> list[Path]:
         RenderSettings(authz_http=(Address("10.0.0.1", 9000), Address("10.0.0.2", 9000))),
         RenderSettings(tls=Tls(certificate="/a\n  b: c")),
         RenderSettings(claim_headers=("x-a b",)),
+        RenderSettings(authz_tls=AuthzTls("authz.lab", certificate="/a b", key="/k")),
     ],
 )
 def test_what_traefik_cannot_do_is_refused(unusable: RenderSettings) -> None:
@@ -73,6 +82,13 @@ def test_an_unknown_part_is_named() -> None:
 def test_an_older_traefik_is_spared_what_it_does_not_know(version: str | None, known: bool) -> None:
     text = render("traefik", RenderSettings(version=version), "static")["static"]
     assert ("aliasHeadersStrategy" in text) is known
+
+
+def test_only_proxies_that_are_named_are_believed() -> None:
+    assert "trustedIPs:" not in render("traefik", RenderSettings())["traefik.yml"]
+    files = render("traefik", RenderSettings(trusted_hops=("10.0.0.0/8", "2001:db8::/32")))
+    assert files["traefik.yml"].count('trustedIPs: ["10.0.0.0/8", "2001:db8::/32"]') == 1
+    assert files["dynamic.yml"].count("trustedHops: true") == 1  # the other guard takes the same over
 
 
 @pytest.mark.parametrize("part", ["middlewares", "routers"])

@@ -19,6 +19,7 @@ from tests.reliability.processes import Seen, children, marked, wait_for
 from tests.support.noon import NOON
 from tests.support.ports import free_port
 from tests.support.processes import Process, executable
+from tests.up.running import USUAL_START
 
 MARK = "AUTHZ_TEST_MARK"
 _PROGRAMS = {"serve": "authz.cli serve", "envoy": "--config-path", "model": "authz.demo.model_server"}
@@ -49,6 +50,7 @@ class Stack:
         self.mark = uuid.uuid4().hex
         self.key = ""  # that `up` printed last
         self.deaths = 0  # so far, each in the middle of requests
+        self.slowness = 1.0  # how many times the usual its last start took, at least 1
         self.process: Process | None = None
         self._options = options
         ports = {"decisions.http": self.http, "decisions.grpc": self.grpc, "admin.listen": self.admin}
@@ -67,9 +69,10 @@ class Stack:
 
     def start(self) -> None:
         """Start it and wait for its four lines."""
-        said = len(self.log)
+        said, begun = len(self.log), time.monotonic()
         process = self.launch()
         process.wait_until(lambda: "\nconfig: " in f"\n{self.log[said:]}")
+        self.slowness = max(1.0, (time.monotonic() - begun) / USUAL_START)
         lines = dict(line.partition(": ")[::2] for line in self.log[said:].splitlines())
         assert lines["gateway"] == f"http://127.0.0.1:{self.gateway}"
         assert lines["admin"] == f"http://127.0.0.1:{self.admin}"

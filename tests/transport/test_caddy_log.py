@@ -268,7 +268,9 @@ async def test_another_configuration_is_in_force_at_once(listening: Listening) -
 
 def test_a_seal_is_given_only_where_a_log_is_read() -> None:
     def entry(name: str, *, log: bool) -> GatewayEntry:
-        return GatewayEntry(name=name, kind=GatewayKind.CADDY, token_digest=KEY, log=log)
+        return GatewayEntry(
+            name=name, kind=GatewayKind.CADDY, token_digest=KEY, seal_key=KEY if log else None
+        )
 
     registry = GatewayRegistry([entry("edge", log=True), entry("mute", log=False)])
     given = registry.seal(EDGE, "rsv_1")

@@ -49,7 +49,7 @@ async def ask(
     channel: aio.Channel, message: bytes, metadata: tuple[tuple[str, str], ...] = PROOF
 ) -> CheckResponse:
     call = channel.unary_unary(CHECK, response_deserializer=CheckResponse.FromString)
-    answer = await call(message, metadata=metadata, timeout=5)
+    answer = await call(message, metadata=metadata, timeout=30)
     assert isinstance(answer, CheckResponse)
     return answer
 
@@ -157,7 +157,7 @@ async def test_a_pending_check_is_answered_while_stopping(service: FakeService) 
         await asyncio.sleep(0.1)
         waiting.set_result(None)
         assert (await asked).status.code == 0
-        await asyncio.wait_for(stopping, 2)
+        await asyncio.wait_for(stopping, 20)
 
 
 async def test_a_second_codec_is_read_and_reads_us(channel: aio.Channel, service: FakeService) -> None:

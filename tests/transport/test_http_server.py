@@ -44,7 +44,7 @@ async def talk(
         await asyncio.sleep(0)
     read = []
     for _ in range(answers):
-        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode("latin-1")
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).decode("latin-1")
         status, *fields = head.strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
@@ -85,7 +85,7 @@ async def test_many_requests_on_one_connection_are_not_taken_for_one_head(server
     reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
     for _ in range(count):
         writer.write(one)
-        assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     writer.close()
 
 
@@ -139,7 +139,7 @@ async def test_a_connection_lives_on_after_an_upgrade_was_answered(server: HttpS
     reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
     for request in (upgrade, post(b"{}"), upgrade):
         writer.write(request)
-        assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     writer.close()
 
 
@@ -148,9 +148,9 @@ async def test_expect_continue(server: HttpServer, service: FakeService) -> None
     writer.write(
         b"POST /auth/traefik HTTP/1.1\r\n" + HEAD + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n"
     )
-    assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     writer.write(b"{}")
-    assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     assert service.last.body == b"{}"
     writer.close()
 
@@ -160,7 +160,7 @@ async def test_a_head_request_gets_no_body(server: HttpServer, service: FakeServ
     reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
     request = b"HEAD /auth/traefik HTTP/1.1\r\n" + HEAD + b"Connection: close\r\n\r\n"
     writer.write(request)
-    raw = await asyncio.wait_for(reader.read(), 5)
+    raw = await asyncio.wait_for(reader.read(), 30)
     assert raw.startswith(b"HTTP/1.1 429 ")
     assert raw.endswith(b"\r\n\r\n")
     writer.close()
@@ -248,7 +248,7 @@ async def test_a_unix_socket(service: FakeService, tmp_path: Path) -> None:
         reader, writer = await asyncio.open_unix_connection(str(path))
         unproven = HEAD.replace(b"X-Authz-Gateway-Token: token-of-traefik\r\n", b"")
         writer.write(b"GET /auth/traefik HTTP/1.1\r\n" + unproven + b"\r\n")
-        assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
         assert service.last.gateway.proven is False
         writer.close()
         await server.stop()
@@ -299,5 +299,5 @@ async def test_stopping_does_not_wait_for_ever(service: FakeService) -> None:
     writer.write(post())
     while not service.asked:
         await asyncio.sleep(0.01)
-    await asyncio.wait_for(server.stop(), 2)
+    await asyncio.wait_for(server.stop(), 20)
     writer.close()

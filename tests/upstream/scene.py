@@ -100,6 +100,12 @@ class Scene:
         eventually(lambda: any(each.reservation == reservation for each in self.entries()), seconds=20)
         return next(each for each in self.entries() if each.reservation == reservation)
 
+    def refusal(self, answer: RawResponse) -> Any:
+        """What `authz decisions show` tells of a refusal, once it is kept."""
+        id = answer.header("x-request-id") or ""
+        eventually(lambda: open_view(self.service.store).denial_log.show(id) is not None)
+        return self.service.run("decisions", "show", id)
+
     def another_key(self, **fields: Any) -> MintedKey:
         minted = add_key(self.service.registry, **fields)
         in_force(self.service)

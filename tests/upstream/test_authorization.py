@@ -108,7 +108,7 @@ def test_who_may(
 
 def test_the_operator_is_told_which_condition(running: Scene) -> None:
     refused = running.ask(method="GET", path="/conditions/past", token=signed())
-    kept = running.service.run("decisions", "show", refused.header("x-request-id") or "")
+    kept = running.refusal(refused)
     assert kept["reason"] == "not_authorized"
     assert "is false." in kept["detail"] or "cannot be evaluated" in kept["detail"]
     assert "request.path == '/conditions/claim'" in kept["detail"]

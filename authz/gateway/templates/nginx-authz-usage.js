@@ -276,7 +276,7 @@ function responseBytes(r) {
 function report(r) {
     const v = r.variables;
 
-    if (!v.authz_reservation || !v.authz_gateway_token) { // without a token authz takes no report
+    if (!v.authz_reservation || !(v.authz_gateway_token || v.authz_reports)) { // authz takes none without a proof
         return '';
     }
     const told = {
@@ -290,17 +290,20 @@ function report(r) {
         duration_ms: Math.round(Number(v.request_time) * 1000),
     };
     try {
-        const gateway = ngx.shared.authz_gateway, peer = v.authz_peer.split(', ').pop();
-        if (gateway.get('token') !== v.authz_gateway_token) {
-            gateway.set('token', v.authz_gateway_token);
-        }
-        if (gateway.get('peer') !== peer) {
-            gateway.set('peer', peer);
-        }
+        const peer = v.authz_peer.split(', ').pop();
+        remember('token', v.authz_gateway_token);
+        remember('reports', v.authz_reports || '');
+        remember('peer', peer);
         ngx.shared.authz_reports.set(told.reservation, peer + ' ' + JSON.stringify(told));
         return 'kept';
     } catch (e) {
         return 'full';
+    }
+}
+
+function remember(name, value) {
+    if (ngx.shared.authz_gateway.get(name) !== value) {
+        ngx.shared.authz_gateway.set(name, value);
     }
 }
 
@@ -343,13 +346,19 @@ async function deliverAll() {
 }
 
 async function post(peer, batch) {
+    const gateway = ngx.shared.authz_gateway, reports = gateway.get('reports');
+    const headers = {'Content-Type': 'application/json'};
+
+    if (reports) { // nginx itself knows the way by TLS, and shows what authz knows it by
+        headers['X-Authz-Peer'] = peer;
+        headers['X-Authz-Secret'] = secret();
+    } else {
+        headers['X-Authz-Gateway-Token'] = gateway.get('token') || '';
+    }
     try {
-        const answer = await ngx.fetch('http://' + peer + '/v1/usage', {
+        const answer = await ngx.fetch('http://' + (reports || peer) + '/v1/usage', {
             method: 'POST',
-            headers: {
-                'Content-Type': 'application/json',
-                'X-Authz-Gateway-Token': ngx.shared.authz_gateway.get('token') || '',
-            },
+            headers: headers,
             body: '[' + batch.map(each => each.text).join(',') + ']',
         });
         if (answer.status === 400 || answer.status === 413) { // what stands in one report costs no other
@@ -365,4 +374,19 @@ async function post(peer, batch) {
     }
 }
 
-export default {refused, tee, usage, report, responseBytes, deliver};
+// What only the workers of this nginx know.
+function secret() {
+    const gateway = ngx.shared.authz_gateway;
+
+    if (!gateway.get('secret')) {
+        gateway.add('secret', Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('hex'));
+    }
+    return gateway.get('secret');
+}
+
+// js_set: whether it is `post` that asks.
+function isOwn(r) {
+    return r.headersIn['X-Authz-Secret'] === secret() ? 'yes' : '';
+}
+
+export default {isOwn, refused, tee, usage, report, responseBytes, deliver};

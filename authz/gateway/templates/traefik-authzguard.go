@@ -9,6 +9,8 @@ package authzguard
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
@@ -64,9 +66,18 @@ type Config struct {
 	TimeoutMs int64  `json:"timeoutMs,omitempty"` // for authz to answer
 	TokenFile string `json:"tokenFile,omitempty"`
 	TokenEnv  string `json:"tokenEnv,omitempty"`
-	UsageURL  string `json:"usageUrl,omitempty"` // where authz takes reports of what was used; needs the token
+	UsageURL  string `json:"usageUrl,omitempty"` // where authz takes reports of what was used; needs a proof
 	LeaseMs   int64  `json:"leaseMs,omitempty"`  // authz is told three times as often that a response still runs
 	Direct    bool   `json:"direct,omitempty"`   // authz itself is the service behind, not forwardAuth
+
+	// Traefik keeps what some proxies say (forwardedHeaders.trustedIPs). Of that only X-Forwarded-For is for authz to judge.
+	TrustedHops bool `json:"trustedHops,omitempty"`
+
+	// For https at UsageURL, in PEM. A certificate of its own proves the gateway in the place of a token.
+	ServerName string `json:"serverName,omitempty"` // in authz's certificate
+	CaFile     string `json:"caFile,omitempty"`     // the authority that signed that; else one of the system's
+	CertFile   string `json:"certFile,omitempty"`
+	KeyFile    string `json:"keyFile,omitempty"`
 }
 
 // CreateConfig returns the defaults.
@@ -81,6 +92,8 @@ type guard struct {
 	token   string
 	can     string
 	direct  bool
+	proven  bool
+	hops    bool
 	reports *reports // nil: none are made
 }
 
@@ -97,13 +110,19 @@ func New(_ context.Context, next http.Handler, config *Config, _ string) (http.H
 		token:   token,
 		can:     "edit",
 		direct:  config.Direct,
+		hops:    config.TrustedHops,
 	}
-	if token != "" && config.UsageURL != "" && !config.Direct {
+	g.proven = token != "" || config.CertFile != ""
+	if g.proven && config.UsageURL != "" && !config.Direct {
 		if config.LeaseMs < 3 {
 			return nil, errors.New("authzguard: leaseMs is too short")
 		}
 		g.can = "edit, lease=" + strconv.FormatInt(config.LeaseMs, 10)
-		g.reports = newReports(config.UsageURL, token, time.Duration(config.LeaseMs)*time.Millisecond)
+		connection, err := readTLS(config)
+		if err != nil {
+			return nil, err
+		}
+		g.reports = newReports(config.UsageURL, token, connection, time.Duration(config.LeaseMs)*time.Millisecond)
 	}
 	return g, nil
 }
@@ -127,6 +146,32 @@ func readToken(config *Config) (string, error) {
 	return token, nil
 }
 
+// readTLS gives nil where nothing is set: Go's own ways.
+func readTLS(config *Config) (*tls.Config, error) {
+	if config.ServerName == "" && config.CaFile == "" && config.CertFile == "" {
+		return nil, nil
+	}
+	connection := &tls.Config{ServerName: config.ServerName, MinVersion: tls.VersionTLS12}
+	if config.CaFile != "" {
+		text, err := os.ReadFile(config.CaFile)
+		if err != nil {
+			return nil, errors.New("authzguard: " + config.CaFile + " cannot be read")
+		}
+		connection.RootCAs = x509.NewCertPool()
+		if !connection.RootCAs.AppendCertsFromPEM(text) {
+			return nil, errors.New("authzguard: " + config.CaFile + " holds no certificate")
+		}
+	}
+	if config.CertFile != "" {
+		own, err := tls.LoadX509KeyPair(config.CertFile, config.KeyFile)
+		if err != nil {
+			return nil, errors.New("authzguard: " + config.CertFile + " and its key cannot be used")
+		}
+		connection.Certificates = []tls.Certificate{own}
+	}
+	return connection, nil
+}
+
 func (g *guard) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	begun := time.Now()
 	if !strings.HasPrefix(req.RequestURI, "/") {
@@ -136,6 +181,9 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	path, _, _ := strings.Cut(req.RequestURI, "?")
 	upgrade := isWebSocket(req)
 	clean(req.Header, upgrade)
+	if g.hops {
+		seen(req)
+	}
 	if upgrade && (req.ContentLength != 0 || len(req.TransferEncoding) > 0) {
 		// forwardAuth, which has no limit of its own, would take all of it into memory.
 		rw.Header()["Connection"] = []string{"close"}
@@ -147,6 +195,8 @@ func (g *guard) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	}
 	if g.token != "" {
 		req.Header[tokenHeader] = []string{g.token}
+	}
+	if g.proven {
 		req.Header[canHeader] = []string{g.can}
 	}
 	req.Header[pathHeader] = []string{path}
@@ -245,6 +295,16 @@ func clean(header http.Header, upgrade bool) {
 		delete(header, "Connection")
 		delete(header, "Upgrade")
 	}
+}
+
+// seen says what this Traefik sees itself, in the place of what a trusted proxy may have passed on from its client.
+func seen(req *http.Request) {
+	req.Header["X-Forwarded-Host"] = []string{req.Host}
+	req.Header["X-Forwarded-Proto"] = []string{"http"}
+	if req.TLS != nil {
+		req.Header["X-Forwarded-Proto"] = []string{"https"}
+	}
+	delete(req.Header, "X-Forwarded-Port")
 }
 
 func isOurs(plain string) bool {

@@ -79,6 +79,10 @@ class Link(Protocol):
         """
         ...
 
+    def teach(self, *scripts: Script) -> None:
+        """Scripts that every server shall know as soon as it is connected, so that no call brings them."""
+        ...
+
     async def start(self) -> None:
         """Connect, and stay connected. Returns at the first success or failure; a failure is `trouble`."""
         ...

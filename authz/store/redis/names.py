@@ -35,13 +35,23 @@ def leases(shard: str, key: str) -> str:
 
 
 def reservation(shard: str, id: str) -> str:
-    """A reservation, what is left of a settled one, or the tombstone of a cancelled one."""
+    """A reservation, or what is left of a settled one."""
     return f"az:{{{shard}}}:r:{id}"
+
+
+def cancelled(shard: str, attempt: str) -> str:
+    """The tombstone of an attempt to reserve that was given up before it came."""
+    return f"az:{{{shard}}}:x:{attempt}"
 
 
 def running(shard: str) -> str:
     """Reservations that nobody settled, by deadline."""
     return f"az:{{{shard}}}:open"
+
+
+def late(shard: str) -> str:
+    """Reservations that expired and may still be corrected, in the order of their end."""
+    return f"az:{{{shard}}}:late"
 
 
 def closed(shard: str) -> str:

@@ -1,23 +1,18 @@
 """The store on disk for a command: records to read and change, counters to look at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from authz.quota import Unit
 from authz.store.durable import DurableLedger
 from authz.store.engine import Engine
 from authz.store.levels import decode_state
+from authz.store.looking import LookingCounters, NoDenials, written
 from authz.store.protocols import (
     Clock,
     Exhausted,
     Hold,
-    Outcome,
-    Remembered,
     Reserved,
-    Settled,
-    StoreUnavailable,
 )
-from authz.store.records import Denial
 from authz.store.reservations import decode
 from authz.store.sqlite.database import Database, prepare
 from authz.store.sqlite.denials import SqliteDenialLog
@@ -27,34 +22,13 @@ from authz.store.sqlite.registry import SqliteRegistry
 from authz.store.sqlite.trials import SqliteTrialLog
 from authz.store.store import Store
 
-_LOOKS = "only the service counts; a command looks"
 
-
-class ViewCounters:
+class ViewCounters(LookingCounters):
     """Peeks at what the service committed last. Charges nothing, ever."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-
-    def place(self, holds: Sequence[Hold]) -> str:
-        return ""
-
-    async def reserve(
-        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
-    ) -> Reserved | Exhausted:
-        raise StoreUnavailable(_LOOKS)
-
-    async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
-        raise StoreUnavailable(_LOOKS)
-
-    async def settle(
-        self, reservation: str, gateway: str, actual: Mapping[Unit, int], note: bytes = b""
-    ) -> Settled:
-        raise StoreUnavailable(_LOOKS)
-
-    async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
-        raise StoreUnavailable(_LOOKS)
 
     async def peek(self, holds: Sequence[Hold]) -> Reserved | Exhausted:
         engine = Engine()
@@ -72,17 +46,6 @@ class ViewCounters:
         return engine.peek(now, holds)
 
 
-class NoDenials:
-    """A command that explains a refusal is none."""
-
-    def record(self, denial: Denial) -> None:
-        """Not kept."""
-
-
-async def _written() -> None:
-    """What a command reads is on the disk."""
-
-
 class ViewStore(Store):
     """What a command needs, beside a running service or without one."""
 
@@ -94,7 +57,7 @@ class ViewStore(Store):
         self.denials = NoDenials()
         self.denial_log = SqliteDenialLog(self._database)
         self.trial_log = SqliteTrialLog(self._database)
-        self.ledger = DurableLedger(SqliteLedger(self._database), _written)
+        self.ledger = DurableLedger(SqliteLedger(self._database), written)
 
     async def close(self) -> None:
         self._database.close()

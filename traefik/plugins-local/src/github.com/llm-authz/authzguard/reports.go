@@ -2,6 +2,7 @@ package authzguard
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"log"
@@ -44,10 +45,10 @@ type reports struct {
 	telling    bool
 }
 
-func newReports(address, token string, lease time.Duration) *reports {
+func newReports(address, token string, connection *tls.Config, lease time.Duration) *reports {
 	client := &http.Client{
 		Timeout:   patience,
-		Transport: &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: 4 * time.Second},
+		Transport: &http.Transport{TLSClientConfig: connection, MaxIdleConnsPerHost: 2, IdleConnTimeout: 4 * time.Second},
 		// The token is for this address only.
 		CheckRedirect: func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -217,7 +218,9 @@ func (r *reports) post(batch []report) string {
 		return "its address is none"
 	}
 	call.Header["Content-Type"] = []string{"application/json"}
-	call.Header[tokenHeader] = []string{r.token}
+	if r.token != "" {
+		call.Header[tokenHeader] = []string{r.token}
+	}
 	answer, err := r.client.Do(call)
 	if err != nil {
 		return "no answer"

@@ -1,0 +1,103 @@
+"""The counters in Redis: one call for each reservation and each settlement.
+
+Only on a Cluster may the holds of one request lie on several servers; see `authz.store.redis.spread`.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import count, cycle
+from os import urandom
+
+from authz.quota import Unit
+from authz.store.protocols import Clock, Exhausted, Hold, Outcome, Remembered, Reserved, Settled
+from authz.store.redis import spread
+from authz.store.redis.calls import Calls, sendable
+from authz.store.redis.link import Link
+from authz.store.redis.names import shard_of
+
+
+class RedisCounters:
+    """Behaves as the engine does, for any number of processes at once.
+
+    `clock` None: the time is the server's own; only tests bring theirs. `most_open` running and
+    `most_late` expired reservations are remembered in each shard.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        clock: Clock | None = None,
+        *,
+        most_open: int = 500_000,
+        most_late: int = 100_000,
+    ) -> None:
+        self.calls = Calls(link, clock, most_open=most_open, most_late=most_late)
+        self._shards = link.shards
+        self._known = frozenset(link.shards)
+        self._turns = cycle(link.shards)
+        self._me = urandom(6).hex()
+        self._attempts = count()
+
+    @property
+    def expired(self) -> int:
+        """Reservations that nobody told the end of, as far as this process ended them."""
+        return self.calls.expired
+
+    def place(self, holds: Sequence[Hold]) -> str:
+        """On a Cluster `-SHARD`: where most of the holds are likely to be, so that one call is enough."""
+        if len(self._shards) == 1:
+            return ""
+        owned = next((hold for hold in holds if hold.owner), holds[0] if holds else None)
+        return f"-{next(self._turns) if owned is None else self._shard_of_hold(owned)}"
+
+    async def reserve(
+        self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
+    ) -> Reserved | Exhausted:
+        holds = sendable(holds)
+        attempt = f"{self._me}{next(self._attempts):x}"
+        home = self._home(reservation)
+        if len(self._shards) > 1:
+            parts = spread.parts_of(holds, home, self._shard_of_hold)
+            if len(parts) > 1:
+                request = spread.Request(reservation, attempt, gateway, ttl_ms, facts)
+                return await spread.reserve(self.calls, parts, request)
+        return self.calls.answer(
+            await self.calls.reserve(home, reservation, attempt, gateway, holds, ttl_ms, facts)
+        )
+
+    async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
+        return await self.calls.find(self._home(reservation), reservation, gateway)
+
+    async def settle(
+        self, reservation: str, gateway: str, actual: Mapping[Unit, int], note: bytes = b""
+    ) -> Settled:
+        settled, elsewhere = await self.calls.settle(
+            self._home(reservation), reservation, gateway, actual, note
+        )
+        if not elsewhere:
+            return settled
+        return await spread.settle_rest(self.calls, elsewhere, settled, reservation, gateway, actual)
+
+    async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
+        runs, elsewhere = await self.calls.extend(
+            self._home(reservation), reservation, gateway, ttl_ms, life_ms
+        )
+        if not elsewhere:
+            return runs
+        return await spread.extend_rest(self.calls, elsewhere, reservation, gateway, ttl_ms, life_ms)
+
+    async def peek(self, holds: Sequence[Hold]) -> Reserved | Exhausted:
+        holds = sendable(holds)
+        if len(self._shards) > 1:
+            first = self._shard_of_hold(holds[0]) if holds else self._shards[0]
+            return await spread.peek(self.calls, spread.parts_of(holds, first, self._shard_of_hold))
+        return self.calls.answer(await self.calls.peek(self._shards[0], holds))
+
+    def _shard_of_hold(self, hold: Hold) -> str:
+        return shard_of(hold.owner or hold.key, self._shards)
+
+    def _home(self, reservation: str) -> str:
+        """Where a reservation is: its id says so, or all else follows from it."""
+        if len(self._shards) == 1:
+            return self._shards[0]
+        _, _, shard = reservation.rpartition("-")
+        return shard if shard in self._known else shard_of(reservation, self._shards)

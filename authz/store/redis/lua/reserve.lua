@@ -1,0 +1,74 @@
+-- Make every hold of a request, or none.
+-- ARGV  1 now  2 id  3 attempt (a name of this call alone)  4 gateway  5 ttl  6 holds (msgpack)  7 facts
+--       8 "1": remember it whatever it holds  9 other shards that it lies in
+--       10 reservations that may be open  11 late ones that are remembered
+local id, attempt, gateway, ttl, packed, facts = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local holds = cmsgpack.unpack(packed)
+local _, entries = sweep(FEW, tonumber(ARGV[11]))
+local counters, tombstone, raw = load(holds, SHARD .. 'x:' .. attempt, name_of(id))
+if tombstone then -- nobody waits for it any more
+  return {CANCELLED, entries}
+end
+local trouble = view_all(holds, counters)
+if trouble then
+  return {trouble, entries}
+end
+local before, name = recall(id, raw), id
+if before then
+  local may_replay = before.phase == BRIEF or before.phase == OPEN
+  if may_replay and before.gateway == gateway and now < min(before.deadline, before.created + REPLAY) then
+    before.attempt = '' -- two wait for it: if one gives up, the other may have been let through
+    remember(before)
+    return admission(REPLAYED, holds, counters, {}, entries)
+  end
+  name = another(id, attempt)
+end
+
+local denied, over = stage(holds, counters)
+if #denied > 0 then
+  return refusal(holds, counters, denied, entries)
+end
+local has_slots, phase = false, (facts ~= '' or ARGV[8] == '1') and OPEN or BRIEF
+for _, hold in ipairs(holds) do
+  hold[AMOUNT] = min(MAX, hold[AMOUNT]) -- only a limit in a trial admits more than a store keeps
+  has_slots = has_slots or hold[KIND] == CONCURRENCY
+  phase = hold[UNIT] == 'requests' and phase or OPEN
+end
+local full = call('ZCARD', OPEN_IDS) >= tonumber(ARGV[10])
+if full and has_slots then
+  return {FULL, entries}
+end
+local kept = has_slots or not (full or (facts ~= '' and ttl == 0))
+local remembered = kept and (phase == OPEN or ttl > 0)
+
+local labels = {}
+for i, hold in ipairs(holds) do
+  local counter = counters[i]
+  if hold[KIND] == CONCURRENCY then
+    labels[i] = encode(LABEL, 0, 0, 0)
+  else
+    counter.kind.charge(hold, counter.state)
+    labels[i] = encode(LABEL, counter.kind.label(counter.state))
+    if remembered and phase == OPEN then
+      take(hold, counter, counter.kind.mark(counter.state))
+    end
+    save(hold, counter)
+  end
+end
+local record = {
+  id = name, phase = phase, created = now, deadline = now + ttl, gateway = gateway, attempt = attempt,
+  elsewhere = ARGV[9], packed = packed, labels = table.concat(labels), facts = facts,
+}
+if remembered then
+  remember(record)
+  for i, hold in ipairs(holds) do
+    if hold[KIND] == CONCURRENCY and hold[AMOUNT] > 0 and ttl > 0 then
+      take_slot(counters[i].name, name, record.deadline)
+      counters[i].running = counters[i].running + 1
+    end
+  end
+elseif not kept then -- nobody settles it: it is over at once
+  record.id = before and name or another(id, attempt)
+  close(record, now, '', true, false)
+end
+return admission(RESERVED, holds, counters, over, entries)
