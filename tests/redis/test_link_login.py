@@ -61,7 +61,16 @@ async def test_a_user_of_an_acl_with_what_the_docs_say_and_a_password_in_a_file(
     file = tmp_path / "password"
     file.write_text("old\n")
     with RedisServer(tmp_path) as own:
-        rules = ["resetchannels", "~az:*", "&az:*", "+@all", "-@admin", "-@dangerous", "+info", "+cluster|slots"]
+        rules = [
+            "resetchannels",
+            "~az:*",
+            "&az:*",
+            "+@all",
+            "-@admin",
+            "-@dangerous",
+            "+info",
+            "+cluster|slots",
+        ]
         own.call("ACL", "SETUSER", "authz", "on", f">{SECRET}", *rules)
         async with linked(with_login(own, "authz") + f"&password_file={file}") as link:
             assert "password" in (link.trouble or "")
