@@ -28,6 +28,7 @@ from authz.request import MAX_BODY
 from authz.ruleset import Authenticators, build_rules
 from authz.service import Service
 from authz.store.open import open_store, wall_clock
+from authz.store.protocols import StoreUnavailable
 from authz.telemetry.logging import configure_logging
 from authz.telemetry.metrics import CONTENT_TYPE, Metrics
 from authz.transport.access_log import AccessLog
@@ -134,7 +135,7 @@ class App:
         """Open the store, then the doors. Raises StoreUnavailable, CannotListen."""
         config = self._loaded.config
         await self._store.start()
-        self._settler.teach(reversed(self._store.ledger.entries(limit=TAUGHT_AT_START)))
+        await self._teach()
         self._authenticators.start()
         shared = self._worker is not None
         http = str(config.decisions.http)
@@ -159,6 +160,15 @@ class App:
             store=str(self._loaded.store),
             config=self._loaded.digest,
         )
+
+    async def _teach(self) -> None:
+        """Learn again what was used before. Without it estimates are coarser for a while, nothing else."""
+        try:
+            entries = await asyncio.to_thread(self._store.ledger.entries, limit=TAUGHT_AT_START)
+        except StoreUnavailable as error:
+            log.warning("estimates begin anew", problem=str(error))
+            return
+        self._settler.teach(reversed(entries))
 
     async def stop(self) -> None:
         """Refuse new work, finish what is under way, write everything down."""

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # On a busy machine an example takes as long as it takes: that says nothing about the code.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples each time: a run is red for what was changed. `--hypothesis-profile exploring` looks further.
+settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", settings.get_profile("exploring"), derandomize=True, database=None)
 settings.load_profile("patient")
 
 pytest_plugins = ["tests.support.redis_fixtures"]

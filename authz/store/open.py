@@ -33,13 +33,13 @@ def open_store(url: str, *, clock: Clock = wall_clock, timezone: str = "UTC") ->
     if scheme == "memory" and not rest:
         return open_memory(clock, timezone=timezone)
     if scheme.startswith("redis"):
-        _need_redis()
+        need_redis()
         from authz.store.redis.store import RedisStore
         from authz.store.redis.target import Target
 
         counted_by = None if clock is wall_clock else clock
         return RedisStore(Target.parse(url), clock, timezone, counted_by)
-    return open_sqlite(_path(url), clock, timezone=timezone)
+    return open_sqlite(file_of(url), clock, timezone=timezone)
 
 
 def open_view(url: str, *, clock: Clock = wall_clock) -> Store:
@@ -50,21 +50,22 @@ def open_view(url: str, *, clock: Clock = wall_clock) -> Store:
             "use a store on disk such as sqlite:///var/lib/authz/authz.db"
         )
     if url.startswith("redis"):
-        _need_redis()
+        need_redis()
         from authz.store.redis.target import Target
         from authz.store.redis.view import ViewRedisStore
 
         return ViewRedisStore(Target.parse(url), clock)
-    return ViewStore(_path(url), clock)
+    return ViewStore(file_of(url), clock)
 
 
-def _need_redis() -> None:
-    """Redis's client is an extra: who keeps everything in a file does without."""
+def need_redis() -> None:
+    """Redis's client is an extra: who keeps everything in a file does without. Raises StoreUnusable."""
     if find_spec("redis") is None or find_spec("hiredis") is None:
         raise StoreUnusable("a store on Redis needs its client; install it: pip install 'llm-authz[redis]'")
 
 
-def _path(url: str) -> Path:
+def file_of(url: str) -> Path:
+    """The file of SQLite's URL. Raises StoreUnusable."""
     scheme, separator, path = url.partition("://")
     if not separator or scheme != "sqlite":
         raise StoreUnusable(f"the store {scheme!r} is not known; write {SUPPORTED}")

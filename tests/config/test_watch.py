@@ -166,7 +166,7 @@ async def test_nothing_is_left_behind(path: Path) -> None:
     for _ in range(3):
         async with watching(path):
             assert len(set(threading.enumerate()) - before) == 1
-        assert set(threading.enumerate()) == before
+        assert set(threading.enumerate()) <= before  # one of a test before may end meanwhile
     assert not asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
 
 

@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from authz.store.redis.link_calls import Caller
-from tests.redis.link_kit import ECHO, PATIENT, Lag, linked, once, outcome, places, until
+from tests.redis.link_kit import ECHO, PATIENT, linked, once, outcome, places, until
+from tests.redis.link_load import loaded, quiet, settled
 from tests.support.redis import RedisServer
 from tests.support.toxic import Toxic
 
@@ -23,67 +21,6 @@ K = ["az:{0}:k"]
 def own(tmp_path: Path) -> Iterator[RedisServer]:
     with RedisServer(tmp_path) as server:
         yield server
-
-
-class Load:
-    """Callers that ask all the time, each the next thing when it has its answer."""
-
-    def __init__(self, link: Caller) -> None:
-        self.link = link
-        self.served = 0
-        self.failed = 0
-        self.waits: list[float] = []  # seconds, of every call
-        self.replies: dict[str, Any] = {}
-        self._number = 0
-
-    async def caller(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._number += 1
-            id = str(self._number)
-            begun = loop.time()
-            self.replies[id] = reply = await outcome(once(self.link, id, undo=True))
-            self.waits.append(loop.time() - begun)
-            if reply == 1:
-                self.served += 1
-            else:
-                self.failed += 1
-            await asyncio.sleep(0 if reply == 1 else 0.002)
-
-    def forget(self) -> None:
-        self.waits.clear()
-        self.served = self.failed = 0
-
-
-@asynccontextmanager
-async def loaded(url: str, callers: int = 8) -> AsyncIterator[tuple[Caller, Load, Lag]]:
-    async with linked(url) as link, Lag() as lag:
-        load = Load(link)
-        tasks = [asyncio.create_task(load.caller()) for _ in range(callers)]
-        await until(lambda: load.served > 100)
-        try:
-            yield link, load, lag
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-
-
-async def settled(link: Caller, load: Load, server: RedisServer) -> None:
-    """What was promised ran once, and what was not is undone."""
-    await until(lambda: link.trouble is None)
-    await until(lambda: link.owed == 0)
-    assert link.given_up == 0
-    ran, undone = places()
-    counts = dict(zip(*[iter(server.call("HGETALL", ran))] * 2, strict=True))
-    taken_back = set(server.call("HKEYS", undone))
-    assert set(counts.values()) <= {b"1"}
-    kept = {id.decode() for id in counts}
-    promised = {id for id, reply in load.replies.items() if reply == 1}
-    assert promised <= kept
-    assert not taken_back & {id.encode() for id in promised}
-    # A call that was cut off at the end of the test has no reply.
-    assert kept - promised <= {str(load._number - place) for place in range(64)} - set(load.replies)
 
 
 async def test_a_stopped_server(own: RedisServer) -> None:
@@ -116,14 +53,8 @@ async def test_no_call_waits_longer_than_its_budget_while_the_server_stops(own: 
             own.resume()
             await until(lambda: link.trouble is None)
         assert max(load.waits) < ALLOWED + lag.slack
-        await _quiet(load)
+        await quiet(load)
         await settled(link, load, own)
-
-
-async def _quiet(load: Load) -> None:
-    """Until some calls in a row are served."""
-    load.served = 0
-    await until(lambda: load.served > 50)
 
 
 async def test_a_server_that_is_killed_and_comes_again(tmp_path: Path) -> None:
@@ -138,7 +69,7 @@ async def test_a_server_that_is_killed_and_comes_again(tmp_path: Path) -> None:
             own.restart()
             load.forget()
             assert await until(lambda: load.served > 0) < RECOVERY + lag.slack
-            await _quiet(load)
+            await quiet(load)
             await settled(link, load, own)
 
 
@@ -169,7 +100,7 @@ async def test_two_hundred_milliseconds_are_not(own: RedisServer) -> None:
             load.forget()
             assert await until(lambda: load.served > 0) < RECOVERY + lag.slack
             assert max(load.waits) < ALLOWED + lag.slack
-            await _quiet(load)
+            await quiet(load)
             await settled(link, load, own)
 
 
@@ -194,7 +125,7 @@ async def test_a_connection_that_is_reset_mid_reply(after: int, own: RedisServer
             load.forget()
             toxic.reset_mid_reply(after)
             await until(lambda: toxic.accepted > connections)
-            await _quiet(load)
+            await quiet(load)
             assert load.failed > 0
             await settled(link, load, own)
 
@@ -206,7 +137,7 @@ async def test_a_connection_that_is_cut_again_and_again(own: RedisServer) -> Non
                 toxic.drop()
                 await until(lambda: link.trouble is not None)
                 await until(lambda: link.trouble is None)
-            await _quiet(load)
+            await quiet(load)
             await settled(link, load, own)
 
 
@@ -280,7 +211,7 @@ async def test_a_server_that_refuses_says_why_and_is_used_again_when_it_does_not
         await until(lambda: load.failed > 20)
         assert load.served == 0
         end(own)
-        await _quiet(load)
+        await quiet(load)
         if trouble != "LOADING":  # its data is that of before the calls
             await settled(link, load, own)
 

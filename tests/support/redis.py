@@ -202,6 +202,22 @@ class RedisCluster(_Together):
         port = next(row[2][1] for row in rows if row[0] <= slot <= row[1])
         return next(node for node in self.nodes if node.port == port)
 
+    def begin_move(self, slot: int, to: RedisServer) -> None:
+        """From now on new keys of the slot are made in `to` (ASK), and the others are still where they were."""
+        source = self.node_of(slot)
+        if source is to:
+            return
+        to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
+        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
+
+    def finish_move(self, slot: int, to: RedisServer) -> None:
+        """Move its keys, then the slot (MOVED)."""
+        source = self.node_of(slot)
+        while keys := source.call("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            source.call("MIGRATE", "127.0.0.1", to.port, "", 0, 10_000, "KEYS", *keys)
+        for node in (to, source, *(each for each in self.masters if each not in (to, source))):
+            node.call("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
+
     def flush(self) -> None:
         """Forget everything, on every master."""
         for node in self.nodes:

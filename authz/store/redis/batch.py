@@ -23,7 +23,7 @@ class Debt(NamedTuple):
 class Call:
     """One command, until its reply."""
 
-    __slots__ = ("future", "hops", "script", "undo", "whole", "words")
+    __slots__ = ("asking", "future", "hops", "script", "undo", "whole", "words")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Call:
         self.undo = undo  # owed if the call ends without a reply, an undo's own too; None: no more
         self.whole = False  # sent with the script's text
         self.hops = 0  # servers that sent it on to another
+        self.asking = False  # to one that does not have the slot yet: ASKING goes before it
 
     def packed(self) -> bytes:
         if self.whole and self.script is not None:

@@ -21,19 +21,25 @@ from authz.store.protocols import (
 )
 from authz.store.redis import names, scripts
 from authz.store.redis.link import Link, Undo
+from authz.store.redis.scripts import Ending, Status
 
 CANCELLED_MS = 600_000
 """How long a call that was given up may still come: as long as a stopped server keeps what it was sent."""
 
-_STATUS_DENIED, _STATUS_RESERVED, _STATUS_REPLAYED = range(3)
 _UNANSWERED = {
-    3: "a calendar limit has no window where the clock of Redis is; compare the clocks of both machines",
-    4: "the rate of a gcra limit is too fine for Redis; choose a rounder quota or a shorter window",
-    5: "as many requests are running as are remembered",
-    6: "Redis came to the request when it had been given up",
+    Status.JUMPED: "a calendar limit has no window where the clock of Redis is; compare the clocks of both",
+    Status.TOO_FINE: "the rate of a gcra limit is too fine for Redis; choose a rounder quota or window",
+    Status.FULL: "as many requests are running as are remembered",
+    Status.CANCELLED: "Redis came to the request when it had been given up",
 }
-_OUTCOMES = (Outcome.UNKNOWN, Outcome.SETTLED, Outcome.CORRECTED, Outcome.ALREADY, Outcome.FOREIGN)
-_REMEMBERED = 5
+_OUTCOMES = {
+    Ending.UNKNOWN: Outcome.UNKNOWN,
+    Ending.IN_TIME: Outcome.SETTLED,
+    Ending.CORRECTED: Outcome.CORRECTED,
+    Ending.ALREADY: Outcome.ALREADY,
+    Ending.FOREIGN: Outcome.FOREIGN,
+}
+_DENIED, _REPLAYED, _REMEMBERED = Status.DENIED.value, Status.REPLAYED.value, Ending.REMEMBERED.value
 
 _encode = msgspec.msgpack.Encoder().encode
 _holds = msgspec.msgpack.Decoder(tuple[Hold, ...]).decode
@@ -109,13 +115,13 @@ class Calls:
         """What `reserve` or `peek` came back with. Raises StoreUnavailable where that is no answer."""
         status = reply[0]
         self.expired += reply[1]
-        if status > _STATUS_REPLAYED:
-            raise StoreUnavailable(_UNANSWERED[status])
+        if status > _REPLAYED:
+            raise StoreUnavailable(_UNANSWERED[Status(status)])
         first = 4 + reply[3]
         indices, levels = tuple(reply[4:first]), _levels(reply, first)
-        if status == _STATUS_DENIED:
+        if status == _DENIED:
             return Exhausted(indices, reply[2], levels)
-        return Reserved(levels, status == _STATUS_REPLAYED, indices)
+        return Reserved(levels, status == _REPLAYED, indices)
 
     async def find(self, shard: str, reservation: str, gateway: str) -> Remembered | Outcome:
         reply = await self.link.run(scripts.FIND, (names.running(shard),), (self.now, reservation, gateway))

@@ -88,7 +88,7 @@ def sync_client(target: Target) -> Any:
 
 
 def async_client(target: Target) -> Any:
-    """The same for asyncio: `aclose` it. Connects with the first command."""
+    """The same for asyncio: `close_async` it. Connects with the first command."""
     options = _options(target) | {"retry": AsyncRetry(NoBackoff(), 0)}
     if target.kind == CLUSTER:
         return redis.asyncio.RedisCluster(
@@ -101,6 +101,14 @@ def async_client(target: Target) -> Any:
         return master
     host, port = target.hosts[0]
     return redis.asyncio.Redis(host=host, port=port, db=target.db, **options)
+
+
+async def close_async(client: Any) -> None:
+    """Close one of `async_client`, and what it asks the Sentinels by: that redis-py leaves open."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()
 
 
 def async_sentinels(target: Target, **options: Any) -> Any:

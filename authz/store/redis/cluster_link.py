@@ -109,14 +109,16 @@ class ClusterLink(Caller):
             self._stale.set()
         if error.code not in {"MOVED", "ASK", "TRYAGAIN"}:
             return False
+        if error.code == "TRYAGAIN":
+            if call.future is None:
+                return False
+            self._loop.call_later(AGAIN_SECONDS, self._send_on, node, call)
+            return True
         call.hops += 1
         found = read_redirection(error, node.address)
-        if error.code == "TRYAGAIN":
-            self._loop.call_later(AGAIN_SECONDS, self._send_on, node, call, False)
-        elif found is None or call.hops > MOST_HOPS:
+        if found is None or call.hops > MOST_HOPS:
             return False
-        else:
-            self._follow(call, found)
+        self._follow(call, found)
         return True
 
     def _follow(self, call: Call, found: Elsewhere) -> None:
@@ -126,16 +128,17 @@ class ClusterLink(Caller):
             self._stale.set()
         else:
             self._without.setdefault(found.address, self._loop.time())
-        self._send_on(other, call, not found.for_good)
+        call.asking = not found.for_good
+        self._send_on(other, call)
 
-    def _send_on(self, node: Node, call: Call, asking: bool) -> None:
+    def _send_on(self, node: Node, call: Call) -> None:
         """A server that is not connected yet may be in a moment; the call's own deadline ends it."""
         if call.future is not None and call.future.done():
             return
-        if node.push(*((Call(None, ("ASKING",)), call) if asking else (call,))):
+        if node.push(*((Call(None, ("ASKING",)), call) if call.asking else (call,))):
             return
         if call.future is not None:
-            self._loop.call_later(AGAIN_SECONDS, self._send_on, node, call, asking)
+            self._loop.call_later(AGAIN_SECONDS, self._send_on, node, call)
         elif call.undo is not None:
             self.owe(call.undo)
 

@@ -15,8 +15,9 @@ SLOTS_OF_SHARDS = {shard: key_slot(f"{{{shard}}}".encode()) for shard in (*SPREA
 
 def slot_of(key: str) -> int:
     """The slot of a key (Redis Cluster specification, "Hash tags")."""
-    if key.startswith("az:{"):
-        slot = SLOTS_OF_SHARDS.get(key[4 : key.find("}", 4)])
+    end = key.find("}")
+    if end > 0 and key.startswith("az:{"):
+        slot = SLOTS_OF_SHARDS.get(key[4:end])
         if slot is not None:
             return slot
     return int(key_slot(key.encode()))

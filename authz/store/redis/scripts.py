@@ -1,9 +1,12 @@
-"""The scripts of the counters, and the numbers that they share with the engine."""
+"""The scripts of the counters, and the constants that they share with the engine and with who calls them."""
+
+from enum import IntEnum
 
 from authz.quota import MAX_AMOUNT
 from authz.store.counting import aligned, sliding
+from authz.store.protocols import Hold, Kind
 from authz.store.redis.script import Script, compose
-from authz.store.reservations import GRAIN, LATE, LATE_GRAIN, REPLAY, SETTLED
+from authz.store.reservations import GRAIN, LATE, LATE_GRAIN, REPLAY, SETTLED, Phase
 
 FINEST = 2**52
 """Parts of units that the quota of a draining bucket may have: twice as many fit into a double."""
@@ -11,35 +14,88 @@ FINEST = 2**52
 GRACE = 600_000
 """ms that a spent counter is kept: a clock that steps back finds it as it was."""
 
-_NUMBERS = {
+
+class Status(IntEnum):
+    """What becomes of a reservation."""
+
+    DENIED = 0
+    RESERVED = 1
+    REPLAYED = 2
+    JUMPED = 3  # a calendar does not know the server's time
+    TOO_FINE = 4  # a bucket would need more parts than a double holds
+    FULL = 5  # as many are open as may be
+    CANCELLED = 6  # it was given up before it came
+
+
+class Ending(IntEnum):
+    """What becomes of a settlement."""
+
+    UNKNOWN = 0
+    IN_TIME = 1
+    CORRECTED = 2
+    ALREADY = 3
+    FOREIGN = 4
+    REMEMBERED = 5  # nothing yet: it may be settled
+
+
+_CONSTANTS: dict[str, int | str] = {
     "MAX": MAX_AMOUNT,
+    "BEYOND": MAX_AMOUNT + 1,
+    "FINEST": FINEST,
     "PARTS": sliding.PARTS,
     "LONGEST": aligned.LONGEST,
+    "GRACE": GRACE,
     "REPLAY": REPLAY,
     "GRAIN": GRAIN,
-    "LATE": LATE,
+    "LATE_MS": LATE,
     "LATE_GRAIN": LATE_GRAIN,
-    "SETTLED": SETTLED,
-    "FINEST": FINEST,
-    "GRACE": GRACE,
+    "SETTLED_MS": SETTLED,
+    "SETTLED": max(Phase) + 1,  # a phase that the engine keeps apart
     "FEW": 3,  # reservations that an admission ends on the way: it opens one at most
+    # Layouts, as Redis's struct has them
+    "HEAD": "<Bddd",  # kind, window, mark, held
+    "HELD_FROM": 9,
+    "BODY": 26,
+    "PAIR": "<dd",
+    "PAIR_SIZE": 16,
+    "LABEL": "<ddd",
+    "LABEL_SIZE": 24,
+    "RECORD": "<BddI2c0I2c0I2c0I4c0I4c0",
+    "PHASE_FROM": 0,
+    "DEADLINE_FROM": 9,
+    **{name.upper(): place for place, name in enumerate(Hold.__struct_fields__, 1)},
+    **{member.name: member.value for group in (Kind, Phase, Status, Ending) for member in group},
 }
 
 _KINDS = ("kinds/gcra", "kinds/aligned", "kinds/sliding")
+_SETTLING = tuple(f"{kind}_settling" for kind in _KINDS)
 
 
-def _compose(name: str, *parts: str, kinds: bool = True) -> Script:
-    parts = ("common", *parts)
-    named = [f"parts/{part}" for part in parts]
-    return compose(name, named[0], *(_KINDS if kinds else ()), *named[1:], **_NUMBERS)
+def _compose(name: str, *parts: str) -> Script:
+    whole = [part if "/" in part else f"parts/{part}" for part in ("common", *parts)]
+    return compose(name, *whole, constants=_CONSTANTS)
 
 
-RESERVE = _compose("reserve", "counters", "slots", "reservations", "endings", "answers", "staging")
-PEEK = _compose("peek", "counters", "slots", "reservations", "endings", "answers", "staging")
-SETTLE = _compose("settle", "counters", "slots", "reservations", "endings", "answers")
-CANCEL = _compose("cancel", "counters", "slots", "reservations", "endings")
-SWEEP = _compose("sweep", "counters", "slots", "reservations", "endings")
-EXTEND = _compose("extend", "slots", "reservations", kinds=False)
-FIND = _compose("find", "reservations", kinds=False)
+_EXPIRING = ("held", "labels", "closing", "releasing", "expiring", "sweeping")
+_ADMITTING = (*_KINDS, "admitting", "counters", "slots", "records", *_EXPIRING, "answering", "staging")
+_ENDING = (
+    *_KINDS,
+    *_SETTLING,
+    "settling",
+    "counters",
+    "records",
+    "held",
+    "labels",
+    "releasing",
+    "correcting",
+)
+
+RESERVE = _compose("reserve", *_ADMITTING, "remembering")
+PEEK = _compose("peek", *_ADMITTING)
+SETTLE = _compose("settle", *_ENDING, "objections", "closing", "slots", "answering")
+CANCEL = _compose("cancel", *_ENDING)
+SWEEP = _compose("sweep", *_KINDS, "admitting", "counters", "records", *_EXPIRING)
+EXTEND = _compose("extend", "slots", "records", "objections")
+FIND = _compose("find", "records", "objections")
 
 ALL = (RESERVE, PEEK, SETTLE, CANCEL, SWEEP, EXTEND, FIND)

@@ -3,6 +3,7 @@
 import asyncio
 
 from authz.store.durable import DurableLedger
+from authz.store.fallback import FallbackCounters
 from authz.store.protocols import Clock
 from authz.store.redis.client import sync_client
 from authz.store.redis.counters import RedisCounters
@@ -37,7 +38,10 @@ class RedisStore(ServiceStore):
         self._reading = OnDemand(lambda: sync_client(target))
         self._folding = OnDemand(lambda: sync_client(target))
         self._keeper = LedgerKeeper(self._folding, self._link.shards, clock, timezone, self._troubles)
-        self.counters = counters
+        self._fallback = FallbackCounters(
+            counters, counted_by or clock, replicas=lambda: self._presence.replicas
+        )
+        self.counters = self._fallback
         self.directory = self._records.directory
         self.registry = self._records.registry
         self.denials = self._records.denials
@@ -65,6 +69,7 @@ class RedisStore(ServiceStore):
         await self._link.start()
         await self._records.start()
         await self._presence.start()
+        await self._fallback.start()
         await self._sweeper.start()
         await self._keeper.start()
 
@@ -81,6 +86,7 @@ class RedisStore(ServiceStore):
     async def close(self) -> None:
         """Stop the transports first: from here on nothing is counted any more."""
         await self._sweeper.close()
+        await self._fallback.close()
         await self._presence.close()
         await self._keeper.close()
         await self._records.close()

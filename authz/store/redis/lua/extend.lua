@@ -8,7 +8,7 @@ end
 local slots = {}
 for _, hold in ipairs(cmsgpack.unpack(record.packed)) do
   if hold[KIND] == CONCURRENCY and hold[AMOUNT] > 0 then
-    local name = SHARD .. 'l:' .. hold[KEY]
+    local name = shard .. 'l:' .. hold[KEY]
     if not call('ZSCORE', name, record.id) then
       return {0}
     end
@@ -17,7 +17,7 @@ for _, hold in ipairs(cmsgpack.unpack(record.packed)) do
 end
 local deadline = min(now + tonumber(ARGV[4]), record.created + tonumber(ARGV[5]))
 if deadline > record.deadline then
-  call('ZADD', OPEN_IDS, deadline, record.id)
+  call('ZADD', open_ids, deadline, record.id)
   call('SETRANGE', name_of(record.id), DEADLINE_FROM, encode('<d', deadline))
   for _, name in ipairs(slots) do
     take_slot(name, record.id, deadline)

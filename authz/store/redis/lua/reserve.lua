@@ -5,7 +5,7 @@
 local id, attempt, gateway, ttl, packed, facts = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local holds = cmsgpack.unpack(packed)
 local _, entries = sweep(FEW, tonumber(ARGV[11]))
-local counters, tombstone, raw = load(holds, SHARD .. 'x:' .. attempt, name_of(id))
+local counters, tombstone, raw = load(holds, shard .. 'x:' .. attempt, name_of(id))
 if tombstone then -- nobody waits for it any more
   return {CANCELLED, entries}
 end
@@ -21,7 +21,7 @@ if before then
     remember(before)
     return admission(REPLAYED, holds, counters, {}, entries)
   end
-  name = another(id, attempt)
+  name = id .. '~' .. attempt -- another attempt, of which nobody is told
 end
 
 local denied, over = stage(holds, counters)
@@ -34,7 +34,7 @@ for _, hold in ipairs(holds) do
   has_slots = has_slots or hold[KIND] == CONCURRENCY
   phase = hold[UNIT] == 'requests' and phase or OPEN
 end
-local full = call('ZCARD', OPEN_IDS) >= tonumber(ARGV[10])
+local full = call('ZCARD', open_ids) >= tonumber(ARGV[10])
 if full and has_slots then
   return {FULL, entries}
 end
@@ -43,14 +43,20 @@ local remembered = kept and (phase == OPEN or ttl > 0)
 
 local labels = {}
 for i, hold in ipairs(holds) do
-  local counter = counters[i]
+  local counter, amount = counters[i], hold[AMOUNT]
   if hold[KIND] == CONCURRENCY then
     labels[i] = encode(LABEL, 0, 0, 0)
   else
-    counter.kind.charge(hold, counter.state)
-    labels[i] = encode(LABEL, counter.kind.label(counter.state))
-    if remembered and phase == OPEN then
-      take(hold, counter, counter.kind.mark(counter.state))
+    local kind = kind_of(hold)
+    kind.add(counter.state, amount)
+    labels[i] = encode(LABEL, kind.label(counter.state))
+    if remembered and amount > 0 and hold[UNIT] ~= 'requests' then
+      local _, _, mark = kind.stand(hold, counter.state)
+      if counter.held == 0 or mark > counter.mark then
+        counter.mark, counter.held = mark, amount
+      elseif mark == counter.mark then
+        counter.held = counter.held + amount
+      end
     end
     save(hold, counter)
   end
@@ -68,7 +74,7 @@ if remembered then
     end
   end
 elseif not kept then -- nobody settles it: it is over at once
-  record.id = before and name or another(id, attempt)
+  record.id = id .. '~' .. attempt
   close(record, now, '', true, false)
 end
 return admission(RESERVED, holds, counters, over, entries)

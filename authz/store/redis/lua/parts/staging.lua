@@ -1,19 +1,24 @@
 -- What a request's holds would do to the counters: the all of "all or nothing", before any of it is done.
--- An answer begins with one of these, the entries in the ledger that were made of what expired meanwhile,
+-- An answer begins with a status, the entries in the ledger that were made of what expired meanwhile,
 -- the wait in ms (-1: never), and the number of indices that follow; then come the levels.
-local DENIED, RESERVED, REPLAYED, JUMPED, TOO_FINE, FULL, CANCELLED = 0, 1, 2, 3, 4, 5, 6
 
 -- Rolls every counter to now. Tells why it cannot be done.
 local function view_all(holds, counters)
   for i, hold in ipairs(holds) do
     local counter = counters[i]
     if hold[KIND] == CONCURRENCY then
-      counter.running = count_slots(counter.name)
+      -- Slots that are over are given up: a clock that steps back brings none to life again.
+      local all = call('ZCARD', counter.name)
+      local over = all > 0 and call('ZCOUNT', counter.name, '-inf', now) or 0
+      if over > 0 then
+        call('ZREMRANGEBYSCORE', counter.name, '-inf', now)
+      end
+      counter.running = all - over
     else
-      counter.state = counter.kind.view(hold, counter.state)
+      counter.state = kind_of(hold).view(hold, counter.state)
       if not counter.state then
         return JUMPED
-      elseif hold[KIND] == GCRA and gcra.too_fine(hold, counter.state) then
+      elseif hold[KIND] == GCRA and hold[QUOTA] * counter.state.p > FINEST then
         return TOO_FINE
       end
     end
@@ -24,11 +29,11 @@ end
 local function stage(holds, counters)
   local denied, over = {}, {}
   for i, hold in ipairs(holds) do
-    local counter, fits = counters[i], nil
+    local fits
     if hold[KIND] == CONCURRENCY then
-      fits = counter.running < hold[QUOTA]
+      fits = counters[i].running < hold[QUOTA]
     else
-      fits = counter.kind.fits(hold, counter.state)
+      fits = kind_of(hold).fits(hold, counters[i].state)
     end
     if hold[AMOUNT] > 0 and not fits then
       local list = hold[SHADOW] and over or denied
@@ -39,14 +44,22 @@ local function stage(holds, counters)
 end
 
 local function refusal(holds, counters, denied, entries)
-  local wait, answer = 0, {DENIED, entries, 0, #denied}
+  local function wait_of(hold, counter)
+    if hold[KIND] ~= CONCURRENCY then
+      return kind_of(hold).wait(hold, counter.state)
+    elseif hold[QUOTA] <= 0 then
+      return -1
+    end
+    return max(1, tonumber(call('ZRANGE', counter.name, 0, 0, 'WITHSCORES')[2]) - now)
+  end
+
+  local longest, answer = 0, {DENIED, entries, 0, #denied}
   for place, index in ipairs(denied) do
-    local hold, counter = holds[index + 1], counters[index + 1]
-    local one = hold[KIND] == CONCURRENCY and wait_for_slot(hold, counter.name) or counter.kind.wait(hold, counter.state)
-    wait = (one < 0 or wait < 0) and -1 or max(wait, one)
+    local wait = wait_of(holds[index + 1], counters[index + 1])
+    longest = (wait < 0 or longest < 0) and -1 or max(longest, wait)
     answer[4 + place] = index
   end
-  answer[3] = wait
+  answer[3] = longest
   return add_levels(answer, holds, counters)
 end
 

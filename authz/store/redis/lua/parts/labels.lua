@@ -1,0 +1,12 @@
+-- The holds of a reservation, and where each was charged.
+local function holds_of(record)
+  local holds = cmsgpack.unpack(record.packed)
+  for _, hold in ipairs(holds) do
+    hold[AMOUNT] = min(MAX, hold[AMOUNT])
+  end
+  return holds
+end
+
+local function label_of(record, i)
+  return {decode(LABEL, record.labels, (i - 1) * LABEL_SIZE + 1)}
+end

@@ -1,0 +1,61 @@
+"""Another server, or an older state of it: the records are followed on, and what is lost is not believed."""
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from authz.store.protocols import StoreUnavailable
+from authz.store.redis.directory import RedisDirectory
+from authz.store.redis.records import CommandRecords
+from tests.contract.kit import NOON
+from tests.contract.test_records import a_key
+from tests.redis.records_kit import command, known, replica, until
+from tests.support.redis import RedisServer, Sentinels
+
+
+async def test_who_followed_the_old_master_follows_the_new(tmp_path: Path) -> None:
+    with Sentinels(tmp_path) as group:
+        async with replica(group.url) as here:
+            with command(group.url) as operator:
+                operator.registry.add_key(a_key())
+            with group.master.client() as client:
+                assert client.wait(1, 10_000) == 1
+            await until(lambda: _is_there(here.directory))
+            group.master.kill()
+            with command(group.url) as operator:
+                await until(lambda: _revoked(operator), seconds=60)
+            await until(lambda: not _is_there(here.directory), seconds=60)
+            await until(lambda: here.trouble is None)
+
+
+async def test_a_server_that_lost_its_last_writes(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server, command(server.url) as operator:
+        async with replica(server.url) as here:
+            operator.registry.add_key(a_key())
+            server.call("SAVE")
+            operator.registry.add_key(a_key("lost"))
+            await until(lambda: known(here.directory, a_key("lost")) is not None)
+            server.kill()
+            server.restart()
+
+            def is_forgotten() -> bool:
+                assert _is_there(here.directory)
+                return known(here.directory, a_key("lost")) is None
+
+            await until(is_forgotten)
+            await until(lambda: here.trouble is None)
+
+
+def _is_there(directory: RedisDirectory) -> bool:
+    """Whether it lets the key in."""
+    found = known(directory, a_key())
+    return found is not None and found.revoked_at is None
+
+
+def _revoked(operator: CommandRecords) -> bool:
+    """False: there is no master right now."""
+    try:
+        operator.registry.put_key(replace(a_key(), revoked_at=NOON))
+    except StoreUnavailable:
+        return False
+    return True
