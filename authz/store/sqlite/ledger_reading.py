@@ -74,8 +74,9 @@ class SqliteLedger:
         """By reservation or request id; of several requests that share an id, the latest."""
         self._before()
         body = self._database.one(
-            "SELECT body FROM ledger WHERE reservation = ?1 OR request_id = ?1"
-            " ORDER BY reservation = ?1 DESC, at DESC",
+            "SELECT body, at, 1 AS whole FROM ledger WHERE reservation = ?1"
+            " UNION ALL SELECT body, at, 0 FROM ledger WHERE request_id = ?1 AND request_id <> reservation"
+            " ORDER BY whole DESC, at DESC",
             (id,),
         )
         return None if body is None else _decode(body)
