@@ -32,7 +32,8 @@ _DROP = (
 _encode = msgspec.json.Encoder().encode
 
 _Row = tuple[Any, ...]
-_AT, _FIRST, _LAST = (
+_AT, _FIRST = 2, 3  # in a row: its moment, and where begins what its sums are of
+_LAST = _FIRST + len(DIMENSIONS) + len(AMOUNTS)
     2,
     3,
     3 + len(DIMENSIONS) + len(AMOUNTS),
@@ -111,9 +112,9 @@ def timezone_of(connection: Connection) -> str:
 def _row(entry: Entry) -> _Row:
     facts, note = entry.facts, entry.note
     usage = note.usage
-    amounts = (usage.input, usage.output, usage.cached, usage.reasoning, note.cost)
+    amounts = [usage.input, usage.output, usage.cached, usage.reasoning, note.cost]
     if max(amounts) > MAX_AMOUNT:
-        amounts = tuple([min(amount, MAX_AMOUNT) for amount in amounts])
+        amounts = [min(amount, MAX_AMOUNT) for amount in amounts]
     return (
         entry.reservation,
         facts.request_id,
