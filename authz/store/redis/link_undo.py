@@ -26,7 +26,8 @@ class Undoing:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Debt] = deque()
         self._sent = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # of the timer: uvloop's for at once does not tell
 
     @property
     def owed(self) -> int:
@@ -64,9 +65,10 @@ class Undoing:
     def _try_in(self, pause: float) -> None:
         due = self._loop.time() + pause
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._due <= due:
                 return
             self._timer.cancel()
+        self._due = due
         self._timer = self._loop.call_at(due, self._try)
 
     def _try(self) -> None:
