@@ -69,6 +69,9 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         token=_token(name, entry),
         trusted_hops=tuple(map(str, (entry.trusted_hops if entry is not None else None) or ())),
         claim_headers=_further_headers(config),
+        request_id_headers=tuple(
+            dict.fromkeys(route.request_id.header for route in config.routes if route.request_id is not None)
+        ),
         max_body=entry.max_body if entry is not None else usual.max_body,
         stream_timeout=-(-entry.stream_timeout // 1000) if entry is not None else usual.stream_timeout,
         log=_reached(entry.log) if entry is not None and entry.log is not None else None,
