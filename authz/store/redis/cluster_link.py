@@ -156,7 +156,10 @@ class ClusterLink(Caller):
                 await asyncio.sleep(pauses.take())  # many calls find out at once; not each of them asks
             if not wrong:
                 pauses.restart()
-            await self._read_map()
+            try:
+                await self._read_map()
+            except Exception:  # whatever it is: without this loop no other server would ever be found
+                log.exception("the slots of the Redis Cluster cannot be read")
 
     async def _read_map(self) -> None:
         reasons = []

@@ -27,6 +27,7 @@ class Undoing:
         self._queue: deque[Debt] = deque()
         self._sent = 0
         self._timer: asyncio.Handle | None = None
+        self._stopped = False
         self._due = 0.0  # of the timer: uvloop's for at once does not tell
 
     @property
@@ -41,7 +42,7 @@ class Undoing:
         else:
             self._sent -= 1
             debt, pause = undo, PAUSE
-        if self.owed >= MOST:
+        if self._stopped or self.owed >= MOST:
             self.given_up += 1
             return
         self._queue.append(debt)
@@ -57,6 +58,8 @@ class Undoing:
             self._try_in(0)
 
     def stop(self) -> None:
+        """Give up what is owed, and what will be."""
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
         self.given_up += len(self._queue)
