@@ -9,27 +9,30 @@ import msgspec
 from authz.quota import Algorithm, Quota, Unit, Window
 from authz.store.embedded import EmbeddedStore
 from authz.store.open import open_store
-from authz.store.protocols import Hold, Reserved
+from authz.store.protocols import Hold, Kind, Reserved
 from authz.store.records import Adjustment, Denial, Facts, Key, Model, Note, Price, Source, Team, User
-from authz.store.redis.client import sync_client
 from authz.store.redis.counters import RedisCounters
 from authz.store.redis.link_open import open_link
 from authz.store.redis.target import Target
 from authz.usage import Usage
-from tests.contract.kit import DAY, HOUR, Clock, calendar, fixed, gcra, settled, sliding, slot
+from tests.contract.kit import DAY, HOUR, Clock, at, fixed, gcra, settled, sliding, slot
+from tests.ledger.kit import day_of
 
 HELD = Usage(100, 300)
+BOUNDS = (at("2010-01-01"), at("2020-01-01"), at("2100-01-01"), at("2110-01-01"))
+"""No window ends during a test."""
+
 LIMIT = Quota(unit=Unit.TOKENS, amount=1000, window=Window(algorithm=Algorithm.FIXED, length_ms=HOUR))
 
 
-def holds(now: int, user: str = "alice", owner: str = "team:nlp") -> tuple[Hold, ...]:
+def holds(user: str = "alice", owner: str = "team:nlp") -> tuple[Hold, ...]:
     """One of every kind; the second belongs to nobody alone."""
     named = f"|{len(user)}:{user}"
     return (
         gcra(7_919, 301, key=f"user-rpm{named}", window=HOUR, owner=owner),
-        fixed(1_000_000, 400, key="all-hour", window=HOUR),
+        fixed(1_000_000, 400, key="all-days", window=1000 * DAY),
         sliding(100_000, 400, key=f"user-tokens{named}", window=HOUR, owner=owner),
-        calendar(1_000_000, 400, now, "month", key="team-month|3:nlp", owner="team:nlp"),
+        Hold("team-month|3:nlp", Kind.CALENDAR, Unit.TOKENS, 1_000_000, 400, bounds=BOUNDS, owner="team:nlp"),
         slot(40, key=f"user-slots{named}", owner=owner),
     )
 
@@ -76,7 +79,7 @@ async def fill(path: Path, clock: Clock) -> EmbeddedStore:
         made = await store.counters.reserve(
             name,
             "edge",
-            holds(clock.now, user, "user:bob" if number % 2 else "team:nlp"),
+            holds(user, "user:bob" if number % 2 else "team:nlp"),
             ttl,
             facts(name, user),
         )
@@ -97,7 +100,7 @@ async def settle(counters: Any, name: str, used: int, source: Source = Source.RE
 def add_old_days(store: EmbeddedStore, now: int) -> None:
     """Sums of which there are no entries any more, and a day of which some are left."""
     with store._writer._database.change() as connection:
-        for day in ("2026-01-01", "2026-01-02"):
+        for day in (day_of(now - 100 * DAY, "UTC"), day_of(now - 99 * DAY, "UTC")):
             connection.execute(
                 "INSERT INTO ledger_days VALUES (?, 'old', '', '', 'm', '', 'edge', 'reported', 7, 70, 700, 0, 0, 9)",
                 (day,),
@@ -124,7 +127,7 @@ def stands(url: str, clock: Clock) -> list[Any]:
 
 
 async def _peek(counters: Any, clock: Clock, user: str, owner: str) -> Any:
-    wanted = [msgspec.structs.replace(hold, amount=0) for hold in holds(clock.now, user, owner)]
+    wanted = [msgspec.structs.replace(hold, amount=0) for hold in holds(user, owner)]
     return (await counters.peek(wanted)).levels
 
 
@@ -133,7 +136,3 @@ async def levels(store: EmbeddedStore, clock: Clock) -> list[Any]:
     return [
         await _peek(store.counters, clock, *each) for each in (("alice", "team:nlp"), ("bob", "user:bob"))
     ]
-
-
-def client(url: str) -> Any:
-    return sync_client(Target.parse(url))

@@ -169,7 +169,7 @@ CLUSTERED = """\
 store: {url}
 limits:
   user-rpm: {{unit: requests, quota: 60, window: 1h, partition_by: [user]}}
-  all-hour: {{unit: tokens, quota: 1M, window: 1h, algorithm: fixed}}
+  all-days: {{unit: tokens, quota: 1M, window: 1000d, algorithm: fixed}}
   user-tokens: {{unit: tokens, quota: 100k, window: 1h, partition_by: [user]}}
   team-month: {{unit: tokens, quota: 1M, window: month, partition_by: [team]}}
   user-slots: {{unit: concurrency, quota: 4, partition_by: [user]}}
@@ -268,7 +268,7 @@ def test_what_is_missing_is_said(
     ran = authz("store", "copy", f"sqlite://{tmp_path}/a.db", redis.url)
     assert ran.code == 1
     (row,) = [line.split("\t") for line in ran.out.splitlines() if line.startswith("entries")]
-    assert row[1:4] == ["30", "29", "1"] or int(row[3]) >= 1
+    assert int(row[3]) >= 1
     assert "lacks some of: entries" in ran.err
 
 
