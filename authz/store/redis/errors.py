@@ -56,7 +56,7 @@ class Refused(Exception):
 
     def words(self) -> str:
         """What is wrong. A command that is quoted in it is left out: it may hold a password."""
-        known = _WORDS.get(self.code)
+        known = _WORDS.get("TRYAGAIN" if "a non local key" in self.text else self.code)
         return known or f"it says: {self.text.partition(', with args')[0][:200]}"
 
     def unavailable(self, where: str) -> StoreUnavailable:
