@@ -49,7 +49,7 @@ class NetworkAuthenticator:
 
     def _refusal(self, ip: str) -> Refused:
         listed = ", ".join(map(str, self._allow[:_MOST_TOLD])) + (
-            " ..." if len(self._allow) > _MOST_TOLD else ""
+            " and others" if len(self._allow) > _MOST_TOLD else ""
         )
         return Refused(Reason.NETWORK_REFUSED, note=f"{ip} is in no network of `{self.name}`: {listed}.")
 
