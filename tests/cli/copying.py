@@ -37,6 +37,16 @@ def holds(user: str = "alice", owner: str = "team:nlp") -> tuple[Hold, ...]:
     )
 
 
+def token_holds() -> tuple[Hold, ...]:
+    """Of each kind of window one that a settlement gives back to, by its name."""
+    return (
+        gcra(3_600, 400, key="gcra", window=HOUR, unit=Unit.TOKENS),
+        fixed(10_000, 400, key="fixed", window=1000 * DAY),
+        sliding(10_000, 400, key="sliding", window=HOUR),
+        Hold("calendar", Kind.CALENDAR, Unit.TOKENS, 10_000, 400, bounds=BOUNDS),
+    )
+
+
 def facts(name: str, user: str) -> bytes:
     return msgspec.msgpack.encode(
         Facts(

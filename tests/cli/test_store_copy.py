@@ -13,13 +13,13 @@ import pytest
 
 from authz.store.copying.redis_side import RedisSide
 from authz.store.embedded import EmbeddedStore
-from authz.store.open import open_view, wall_clock
+from authz.store.open import open_store, open_view, wall_clock
 from authz.store.protocols import Outcome
 from authz.store.redis.counters import RedisCounters
 from authz.store.redis.link_open import open_link
 from authz.store.redis.target import Target
 from tests.cli.conftest import Authz
-from tests.cli.copying import add_old_days, fill, levels, settle, stands
+from tests.cli.copying import add_old_days, facts, fill, levels, settle, stands, token_holds
 from tests.contract.kit import HOUR, Clock, settled
 from tests.support.processes import Process
 from tests.support.redis import RedisCluster, RedisServer
@@ -163,6 +163,47 @@ def test_what_runs_is_settled_where_it_was_copied_to(
     assert store.ledger.entry("req_rsv_20") is not None
     (row,) = store.ledger.usage(since=0, until=wall_clock() + HOUR, by=(), only={"source": "corrected"})
     assert (row.requests, row.input_tokens) == (1, 10)
+
+
+@pytest.mark.parametrize("kind", ["gcra", "fixed", "sliding", "calendar"])
+def test_what_is_given_back_later_is_what_it_would_have_been(
+    authz: Authz, clock: Clock, redis: RedisServer, tmp_path: Path, kind: str
+) -> None:
+    """One of two is settled before the copy, the other after it, here and there."""
+    hold = next(each for each in token_holds() if each.key == kind)
+    url = f"sqlite://{tmp_path}/a.db"
+
+    async def begin() -> None:
+        store = open_store(url, clock=clock)
+        for name in ("rsv_a", "rsv_b", "rsv_c"):
+            await store.counters.reserve(name, "edge", [hold], 10 * HOUR, facts(name, "alice"))
+            clock.pass_(70_000)
+        await settle(store.counters, "rsv_a", 10)
+        await store.close()
+
+    async def go_on(store: Any) -> list[Any]:
+        found = []
+        for name, used in (("rsv_c", 0), ("rsv_b", 200)):
+            done = await settle(store, name, used)
+            found.append((done.outcome, done.levels))
+        return found
+
+    async def there() -> list[Any]:
+        link = open_link(Target.parse(redis.url))
+        await link.start()
+        found = await go_on(RedisCounters(link, clock))
+        await link.close()
+        return found
+
+    async def here() -> list[Any]:
+        store = open_store(url, clock=clock)
+        found = await go_on(store.counters)
+        await store.close()
+        return found
+
+    asyncio.run(begin())
+    assert authz("store", "copy", url, redis.url).code == 0
+    assert asyncio.run(there()) == asyncio.run(here())
 
 
 CLUSTERED = """\
