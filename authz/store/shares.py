@@ -9,8 +9,9 @@ more replicas than units a share is 0.
 **The bound.** Let *r* be what is left of a window when the store stops answering. Replica *i* admits at most
 s_i // n, so together they admit at most Σ s_i // n, which is over by at most Σ (s_i // n) - r, and never over
 where every replica saw the counter as it is (s_i = r) and n is not less than their number. So what is
-over is what others spent since a replica looked last; in a window that begins meanwhile it is
-nothing, and at most Σ quota // n over those cut off, where the others still reach the store.
+over is what others spent since a replica looked last, or what was on its way to the store by then; in a
+window that begins meanwhile it is nothing, and at most Σ quota // n over those cut off, where the
+others still reach the store.
 """
 
 from collections.abc import Callable, Sequence
