@@ -15,6 +15,7 @@ from authz.gateway.settings import (
     Upstream,
     is_number,
 )
+from authz.request import GatewayKind
 
 OWN_CERTIFICATE, OWN_KEY = "/etc/authz/tls/gateway.crt", "/etc/authz/tls/gateway.key"
 """Of a gateway that proves itself by a certificate, where its entry does not say."""
@@ -105,6 +106,11 @@ def _authz_tls(config: Config, entry: GatewayEntry | None) -> AuthzTls | None:
             "which name the certificate of authz must have"
         )
     mtls = entry.mtls if entry is not None else None
+    if entry is not None and entry.kind is GatewayKind.ENVOY and tls.client_ca is not None and mtls is None:
+        raise UnusableSettings(
+            "Envoy asks over gRPC, where decisions.tls.client_ca keeps out whoever shows no certificate: "
+            "give its entry `mtls`"
+        )
     cert, key = (mtls.cert, mtls.key) if mtls is not None else (None, None)
     return AuthzTls(
         server_name=name,
