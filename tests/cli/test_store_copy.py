@@ -175,7 +175,7 @@ def test_what_is_given_back_later_is_what_it_would_have_been(
 
     async def begin() -> None:
         store = open_store(url, clock=clock)
-        for name in ("rsv_a", "rsv_b", "rsv_c"):
+        for name in ("rsv_a", "rsv_b", "rsv_c", "rsv_d"):
             await store.counters.reserve(name, "edge", [hold], 10 * HOUR, facts(name, "alice"))
             clock.pass_(70_000)
         await settle(store.counters, "rsv_a", 10)
@@ -183,7 +183,7 @@ def test_what_is_given_back_later_is_what_it_would_have_been(
 
     async def go_on(store: Any) -> list[Any]:
         found = []
-        for name, used in (("rsv_c", 0), ("rsv_b", 200)):
+        for name, used in (("rsv_c", 0), ("rsv_b", 0), ("rsv_d", 200)):
             done = await settle(store, name, used)
             found.append((done.outcome, done.levels))
         return found
