@@ -368,7 +368,7 @@ _UNBOUNDED = Refusal(
 def _credential_refusal(refused: Refused | None) -> Refusal:
     if refused is None:
         return Refusal(Reason.CREDENTIAL_MISSING)
-    return Refusal(refused.reason, refused.detail or None)
+    return Refusal(refused.reason, refused.detail or None, detail=refused.note)
 
 
 def _own_id(request: Request, header: str) -> str | Refusal:

@@ -102,7 +102,9 @@ def _authenticate_says(known: Known) -> str:
 
 def _authorize_says(known: Known) -> str:
     may = f"may use the model {known.model!r}" if known.model else "meets every rule of the route"
-    return f"{may}; as it wishes, it {known.wishes}" if str(known.wishes) else may
+    offer = known.route.preferences if known.route is not None else None
+    wishes = known.wishes.told(offer) if offer is not None else ""
+    return f"{may}; as it wishes, it {wishes}" if wishes else may
 
 
 def _limits_say(known: Known) -> str:

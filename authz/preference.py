@@ -26,6 +26,7 @@ LONGEST = 4096
 
 FIELDS = ("timeout_s", "max_retries", "hedge_delay", "max_concurrent_requests", "target_host")
 _MS_PER_S = 1000
+_LONGEST_TOLD = 100  # characters of a target, for the operator
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -64,31 +65,43 @@ class Wishes(Struct, frozen=True, kw_only=True):
     target: Backend | None = None
     model: str | None = None
 
-    def __str__(self) -> str:
-        """For a person; empty where nothing is wished."""
+    def told(self, offer: "Offer") -> str:
+        """For a person, with what came of a wish for more; empty where nothing is wished."""
         said = []
         if self.timeout_ms is not None:
-            said.append(f"is given up after {self.timeout_ms} ms")
+            most = _limit(self.timeout_ms, offer.most_timeout_ms, "most")
+            said.append(f"is given up after {_spelled(self.timeout_ms)}{most}")
         if self.retries:
-            said.append(f"is tried again at most {self.retries} times")
+            most = _limit(self.retries, offer.most_retries, "most")
+            said.append(f"is tried again at most {self.retries} times{most}")
         if self.hedge_ms is not None:
-            said.append(f"is sent a second time after {self.hedge_ms} ms without an answer")
+            least = _limit(self.hedge_ms, offer.least_hedge_ms, "least")
+            said.append(f"is sent a second time after {_spelled(self.hedge_ms)} without an answer{least}")
         if self.concurrent is not None:
-            said.append(f"runs beside at most {self.concurrent - 1} others of the key")
+            most = _limit(self.concurrent, offer.most_concurrent, "most")
+            said.append(f"is one of at most {self.concurrent} of the key at once{most}")
         if self.target is not None:
-            said.append(f"goes to {self.target.name!r}")
+            said.append(f"goes to the backend {self.target.name!r}")
         return ", ".join(said)
 
 
 NO_WISHES = Wishes()
 
 
+def _limit(granted: int, bound: int | None, which: str) -> str:
+    return f" (the {which} that the route grants)" if granted == bound else ""
+
+
+def _spelled(ms: int) -> str:
+    return f"{ms} ms" if ms % _MS_PER_S else f"{ms // _MS_PER_S} s"
+
+
 class _Fault(Exception):
     """Carries a refusal out of the readers."""
 
-    def __init__(self, reason: Reason, message: str, param: str | None) -> None:
+    def __init__(self, reason: Reason, message: str, param: str | None, detail: str = "") -> None:
         super().__init__(message)
-        self.refusal = Refusal(reason, message, param)
+        self.refusal = Refusal(reason, message, param, detail=detail)
 
 
 def read(offer: Offer, request: Request) -> Wishes | Refusal:
@@ -235,9 +248,14 @@ def _target(offer: Offer, request: Request, fields: Mapping[str, Any]) -> Backen
             continue
         if not isinstance(text, str):
             raise _Fault(Reason.BAD_PREFERENCE, "`target_host` must be a URL.", param)
-        backend = offer.targets.get(origin_of(text) or "")
+        origin = origin_of(text)
+        backend = offer.targets.get(origin or "")
         if backend is None:
-            raise _Fault(Reason.TARGET_NOT_ALLOWED, ANSWERS[Reason.TARGET_NOT_ALLOWED].text, param)
+            # Only of what was read as an origin: the rest of a URL may hold a password.
+            named_there = origin[:_LONGEST_TOLD] if origin is not None else "something that is no origin"
+            listed = ", ".join(sorted(offer.targets)) or "none"
+            detail = f"It names {named_there}; the route offers {listed}."
+            raise _Fault(Reason.TARGET_NOT_ALLOWED, ANSWERS[Reason.TARGET_NOT_ALLOWED].text, param, detail)
         chosen = chosen or backend
     return chosen
 

@@ -13,7 +13,7 @@ MOST_REMEMBERED = 16_384  # addresses
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _UNKNOWN = Refused(Reason.NETWORK_REFUSED, "The gateway did not prove where the request comes from.")
-_REFUSED = Refused(Reason.NETWORK_REFUSED)
+_MOST_TOLD = 4  # networks
 
 
 class NetworkAuthenticator:
@@ -45,7 +45,13 @@ class NetworkAuthenticator:
         if allowed is None:
             allowed = self._allows(ip)
             self._judged.put(ip, allowed)
-        return self._subject if allowed else _REFUSED
+        return self._subject if allowed else self._refusal(ip)
+
+    def _refusal(self, ip: str) -> Refused:
+        listed = ", ".join(map(str, self._allow[:_MOST_TOLD])) + (
+            " and others" if len(self._allow) > _MOST_TOLD else ""
+        )
+        return Refused(Reason.NETWORK_REFUSED, note=f"{ip} is in no network of `{self.name}`: {listed}.")
 
     def _allows(self, ip: str) -> bool:
         """Exact notation only: no zone (`fe80::1%eth0`), leading zeros or full-width digits (attack 42)."""

@@ -13,6 +13,8 @@ from authz.subject import Subject
 class Refused(Struct, frozen=True):
     """A credential was there and is no good. `detail` is safe to show: it never repeats the credential.
 
+    `note` is for the operator alone, as `Refusal.detail`.
+
     `foreign` says that the credential does not look like one of this
     authenticator's kind, so that another's refusal tells more.
     """
@@ -20,6 +22,7 @@ class Refused(Struct, frozen=True):
     reason: Reason
     detail: str = ""
     foreign: bool = False
+    note: str = ""
 
 
 Outcome = Subject | Refused | None

@@ -47,6 +47,7 @@ for _name, _group, _help in (
     ("usage", _SEEING, "Who used how much: requests, tokens, cost."),
     ("ledger", _SEEING, "Tell the ledger again what it lacks, from Envoy's journal."),
     ("config", _CONFIG, "Validate a config file; print its JSON Schema."),
+    ("store", _CONFIG, "Copy the store to another, such as Redis; back it up."),
     ("render", _CONFIG, "Write the config of Envoy, Traefik, nginx or Caddy."),
 ):
     _module = f"{_name}_" if _name == "import" else _name  # a keyword is no module

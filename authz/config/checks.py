@@ -17,7 +17,7 @@ def checks(config: Config, source: Source) -> Iterator[Finding]:
     """Mistakes. The config may lack entries that have mistakes of their own."""
     yield from _same_address(config)
     yield from _same_token(config)
-    yield from _certificates(config)
+    yield from _certificates(config, source)
     yield from _unproven_gateways(config, source)
     yield from _short_tokens(config)
     yield from counted_credentials(config)
@@ -64,15 +64,16 @@ def _same_token(config: Config) -> Iterator[Finding]:
             yield Finding(path, f"this is the same token as `{other}`; each needs its own")
 
 
-def _certificates(config: Config) -> Iterator[Finding]:
+def _certificates(config: Config, source: Source) -> Iterator[Finding]:
     """A certificate says who presents it, so no two gateways may be proven by the same."""
-    tls = config.decisions.tls
+    # As written, so that a mistake elsewhere in `decisions` is not told twice.
+    authority = source.at(("decisions", "tls", "client_ca"))
     first: dict[str, DataPath] = {}
     for name, gateway in config.gateways.items():
         if gateway.mtls is None:
             continue
         path: DataPath = ("gateways", name, "mtls")
-        if tls is None or tls.client_ca is None:
+        if authority is None:
             message = "`mtls` needs `decisions: {tls: {cert: ..., key: ..., client_ca: ...}}`"
             yield Finding(path, message, on="key")
         for key in ("subjects", "fingerprints"):

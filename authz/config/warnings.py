@@ -24,6 +24,7 @@ def warnings(config: Config) -> Iterator[Finding]:
     """In no order."""
     yield from _secrets(config)
     yield from _private_key(config)
+    yield from _kept_out(config)
     yield from _closed_admin(config)
     yield from _unused(config)
     yield from _shadowed_routes(config)
@@ -71,6 +72,17 @@ def _private_key(config: Config) -> Iterator[Finding]:
     if mode & 0o077 and not f"file {tls.key}".startswith(_CONTAINER_SECRETS):
         message = f"others can read the private key (mode {mode:04o}); chmod 600 it"
         yield Finding(("decisions", "tls", "key"), message)
+
+
+def _kept_out(config: Config) -> Iterator[Finding]:
+    tls = config.decisions.tls
+    for name, gateway in config.gateways.items() if tls is not None and tls.client_ca is not None else ():
+        if gateway.kind is GatewayKind.ENVOY and gateway.mtls is None:
+            message = (
+                "Envoy asks over gRPC, where `decisions.tls.client_ca` keeps out whoever shows no "
+                "certificate: give it `mtls`"
+            )
+            yield Finding(("gateways", name), message, on="key")
 
 
 def _closed_admin(config: Config) -> Iterator[Finding]:

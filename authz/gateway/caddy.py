@@ -74,6 +74,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
             "X-Request-Id",
             *map(canonical, settings.claim_headers),
         ),
+        request_id_headers=[canonical(name) for name in settings.request_id_headers],
         refusals=REFUSALS,
         errors=(_MISDIRECTED, *_ERRORS) if settings.tls.client_ca is not None else _ERRORS,
         unavailable=UNAVAILABLE,

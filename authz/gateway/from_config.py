@@ -15,6 +15,7 @@ from authz.gateway.settings import (
     Upstream,
     is_number,
 )
+from authz.request import GatewayKind
 
 OWN_CERTIFICATE, OWN_KEY = "/etc/authz/tls/gateway.crt", "/etc/authz/tls/gateway.key"
 """Of a gateway that proves itself by a certificate, where its entry does not say."""
@@ -69,6 +70,9 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         token=_token(name, entry),
         trusted_hops=tuple(map(str, (entry.trusted_hops if entry is not None else None) or ())),
         claim_headers=_further_headers(config),
+        request_id_headers=tuple(
+            dict.fromkeys(route.request_id.header for route in config.routes if route.request_id is not None)
+        ),
         max_body=entry.max_body if entry is not None else usual.max_body,
         stream_timeout=-(-entry.stream_timeout // 1000) if entry is not None else usual.stream_timeout,
         log=_reached(entry.log) if entry is not None and entry.log is not None else None,
@@ -102,6 +106,11 @@ def _authz_tls(config: Config, entry: GatewayEntry | None) -> AuthzTls | None:
             "which name the certificate of authz must have"
         )
     mtls = entry.mtls if entry is not None else None
+    if entry is not None and entry.kind is GatewayKind.ENVOY and tls.client_ca is not None and mtls is None:
+        raise UnusableSettings(
+            "Envoy asks over gRPC, where decisions.tls.client_ca keeps out whoever shows no certificate: "
+            "give its entry `mtls`"
+        )
     cert, key = (mtls.cert, mtls.key) if mtls is not None else (None, None)
     return AuthzTls(
         server_name=name,

@@ -66,6 +66,12 @@ def render(settings: RenderSettings, environment: Environment, part: str = "all"
         client_headers=CLIENT_HEADERS,
         upstream_headers=(*IDENTITY_HEADERS, "Authorization", *settings.claim_headers),
         removed_headers=(*GATEWAY_HEADERS, *FORGEABLE_HEADERS),
+        # nginx has no variable for a header of other characters.
+        request_id_variables=[
+            f"$http_{variable(name)}"
+            for name in settings.request_id_headers
+            if re.fullmatch(r"[a-z0-9-]+", name)
+        ],
         refusals=REFUSALS,
         errors=ALL,
         authz_scheme="http" if settings.authz_tls is None else "https",

@@ -27,6 +27,7 @@ def require_plain(settings: RenderSettings) -> None:
         words[f"backend {upstream.name!r}"] = upstream.name
         words.update((f"model {model!r} of {upstream.name!r}", model) for model in upstream.models)
     words.update((f"claim header {name!r}", name) for name in settings.claim_headers)
+    words.update((f"request id header {name!r}", name) for name in settings.request_id_headers)
     for what, word in words.items():
         if word is not None and not _PLAIN.fullmatch(word):
             raise UnusableSettings(f"{what}: {word!r} holds a character that this gateway's file cannot take")

@@ -124,6 +124,7 @@ class RenderSettings:
     token: TokenSource | None = TokenSource("file", "/etc/authz/gateway-token")  # None: no proof by token
     trusted_hops: tuple[str, ...] = ()  # networks before it: authz hears all of X-Forwarded-For, and walks it
     claim_headers: tuple[str, ...] = ()  # and backends' key headers: gateways must name what they set
+    request_id_headers: tuple[str, ...] = ()  # in which clients send ids of their own, for the gateway's log
     max_body: int = MAX_BODY  # bytes
     auth_timeout: float = AUTH_TIMEOUT  # seconds
     stream_timeout: int = STREAM_TIMEOUT  # seconds

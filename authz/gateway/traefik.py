@@ -70,6 +70,7 @@ def render(settings: RenderSettings, environment: Environment, part: str = "dyna
         "host_rule": host_rule(settings),
         "authz_url": f"{'http' if settings.authz_tls is None else 'https'}://{settings.authz_http[0]}",
         "answered": ("Authorization", "X-Api-Key", *settings.claim_headers),
+        "request_id_headers": [name.title() for name in settings.request_id_headers],
         "has_aliases": has_aliases(settings.version),
     }
     return render_blocks(environment, PARTS[part], values)

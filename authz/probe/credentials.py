@@ -51,6 +51,8 @@ def a_chat(scene: Scene) -> Iterator[Finding]:
     expected = "200, x-request-id"
     if answer.status != 200:
         advice = f"authz decisions show {id} says why" if id else "see whether the model server answers"
+        if told(answer).endswith((" body_required", " model_required")):
+            advice = "hand the body on to authz: it cannot judge the model that it does not see"
         yield judged("the key: a chat", expected, told(answer), False, advice)
     else:
         advice = "hand authz's x-request-id on to the client: without it no refusal can be looked up"

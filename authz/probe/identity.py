@@ -41,13 +41,13 @@ def claims_without_a_key(scene: Scene) -> Iterator[Finding]:
 
 def proof(scene: Scene) -> Iterator[Finding]:
     """Whether authz knows which gateway asks: it notes it with a refusal."""
-    expected = f"{scene.gateway}, by its token"
+    expected = f"{scene.gateway}, by its token or certificate"
     id = scene.chat(key=WRONG_KEY).header("x-request-id")
     denial = scene.witness.denial(id) if scene.witness is not None and id is not None else None
     if denial is None:
         yield unseen("the gateway's proof", expected, _NO_RECORD)
         return
-    advice = f"it sends no token, or a wrong one: see gateways.{scene.gateway}.token and the gateway's log"
+    advice = f"it shows no proof, or a wrong one: see gateways.{scene.gateway} and the gateway's log"
     right = denial.gateway == scene.gateway
     yield judged("the gateway's proof", expected, denial.gateway or "nobody", right, advice)
 

@@ -54,7 +54,7 @@ class FallbackCounters:
         most_waiting: int = MOST_WAITING,
     ) -> None:
         """`replicas` is how many live, as far as is known, this one included."""
-        self.without = Without()
+        self._without = Without()
         self._primary = primary
         self._clock = clock
         self._replicas = replicas
@@ -63,16 +63,16 @@ class FallbackCounters:
         self._sightings = Sightings()
         self._shares: Shares | None = None
         self._backlog = Backlog(most_waiting)
-        self._admitted = 0  # without the store, ever: tells what was seen before one of them
         self._serial = count(clock())  # names differ after a restart too
         self._reconciler = Reconciler(
-            primary, clock, self._backlog, self._sightings, enter, self.without, self._end_if_done
+            primary, clock, self._backlog, self._sightings, enter, self._without, self._end_if_done
         )
 
     @property
-    def waiting(self) -> int:
-        """Reservations that the store does not know yet."""
-        return len(self._backlog)
+    def without(self) -> Without:
+        """What was decided without the store; for metrics."""
+        self._without.waiting = len(self._backlog)
+        return self._without
 
     # -- Counters ----------------------------------------------------------------------------------
 
@@ -88,14 +88,12 @@ class FallbackCounters:
             if before is not None and self._is_retry(before, gateway):
                 return self._again(before, holds)
             asked = self._backlog.less_owed(holds)
-        admitted = self._admitted
         try:
             outcome = await self._primary.reserve(reservation, gateway, asked, ttl_ms, facts)
         except StoreUnavailable as failure:
             return self._reserve_without(failure, reservation, gateway, holds, ttl_ms, facts)
-        if admitted == self._admitted:
-            self._sightings.note(holds, outcome.levels, self._clock(), {})
-        if self.without.since:
+        self._sightings.note(holds, asked, outcome.levels, self._clock(), self._backlog.owed)
+        if self._without.since:
             self._end_if_done()
         if asked is not holds and isinstance(outcome, Exhausted):
             return _not_for_ever(outcome, holds)
@@ -116,10 +114,8 @@ class FallbackCounters:
             if done.outcome in (Outcome.SETTLED, Outcome.CORRECTED):
                 waiting.end = End(dict(actual), note)
             return Settled(done.outcome)  # how a share stands says nothing of the counter
-        admitted = self._admitted
         done = await self._primary.settle(reservation, gateway, actual, note)
-        if admitted == self._admitted:
-            self._sightings.note(done.holds, done.levels, self._clock(), self._backlog.owed)
+        self._sightings.note(done.holds, done.holds, done.levels, self._clock(), self._backlog.owed)
         return done
 
     async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
@@ -166,13 +162,12 @@ class FallbackCounters:
         outcome = shares.reserve(now, name, gateway, holds, ttl_ms, facts)
         self._forget_changes(shares)
         if isinstance(outcome, Exhausted):
-            self.without.refused += 1
+            self._without.refused += 1
             return outcome
         if any(hold.on_failure is OnFailure.LOCAL for hold in holds):
-            self.without.shared += 1
+            self._without.shared += 1
         else:
-            self.without.unlimited += 1
-        self._admitted += 1
+            self._without.unlimited += 1
         self._backlog.add(
             Waiting(name, reservation, gateway, tuple(holds), facts, created=now, deadline=now + ttl_ms)
         )
@@ -196,8 +191,8 @@ class FallbackCounters:
     def _begin(self, now: int, failure: StoreUnavailable) -> Shares:
         if self._shares is None:
             self._shares = self._new_shares()
-        if not self.without.since:
-            self.without.since = now
+        if not self._without.since:
+            self._without.since = now
             log.warning("limits with on_store_failure allow or local go on without the store: %s", failure)
         return self._shares
 
@@ -216,7 +211,7 @@ class FallbackCounters:
         if self._shares is not None:
             self._shares.close(self._clock())
             self._shares = None
-        without = self.without
+        without = self._without
         if without.since:
             log.warning(
                 "the store answers again, and knows what was decided without it: by now %d by shares, "

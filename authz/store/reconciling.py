@@ -30,6 +30,7 @@ class Without(Struct):
     refused: int = 0  # requests that a share had no room for
     entered: int = 0  # told to the store afterwards
     lost: int = 0  # not told: it was too late, or the process ended
+    waiting: int = 0  # let through, and the store does not know of it yet
 
 
 class Reconciler:
@@ -107,7 +108,7 @@ class Reconciler:
             told = await self._enter(self._primary, waiting, holds, ttl_ms, now)
         self._backlog.charged(waiting)
         if told is not None:
-            self._sightings.note(holds, told.levels, self._clock(), self._backlog.owed)
+            self._sightings.note(holds, holds, told.levels, self._clock(), self._backlog.owed)
 
     # -- upkeep ------------------------------------------------------------------------------------
 

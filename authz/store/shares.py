@@ -9,8 +9,9 @@ more replicas than units a share is 0.
 **The bound.** Let *r* be what is left of a window when the store stops answering. Replica *i* admits at most
 s_i // n, so together they admit at most Σ s_i // n, which is over by at most Σ (s_i // n) - r, and never over
 where every replica saw the counter as it is (s_i = r) and n is not less than their number. So what is
-over is what others spent since a replica looked last; in a window that begins meanwhile it is
-nothing, and at most Σ quota // n over those cut off, where the others still reach the store.
+over is what others spent since a replica looked last, or what was on its way to the store by then; in a
+window that begins meanwhile it is nothing, and at most Σ quota // n over those cut off, where the
+others still reach the store.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,15 +71,19 @@ class Shares:
         return self._ask(now, holds, lambda shares: self.engine.peek(now, shares), spend=False)
 
     def close(self, now: int) -> None:
-        """The store knows all of it. What it did not tell of since is remembered as it stands here."""
+        """The store knows all of it. Where it told meanwhile how a counter stands, the less counts."""
         for use in self._uses.values():
-            if self._sightings.find(use.hold) is not use.sighting:
-                continue
             try:
                 level = self._levels(now, [replace(use.share, amount=0)])[0]
             except StoreUnavailable:
                 continue  # its calendar window, and the one after it, are over
-            self._sightings.put(Sighting(use.hold, level.remaining * use.parts, level.reset_ms, now))
+            remaining, reset_ms = level.remaining * use.parts, level.reset_ms
+            seen = self._sightings.find(use.hold)
+            if seen is not None:
+                reset_ms = max(reset_ms, seen.at + seen.reset_ms - now)
+                if seen is not use.sighting:  # that one is in the share
+                    remaining = min(remaining, seen.remaining)
+            self._sightings.put(Sighting(use.hold, remaining, reset_ms, now))
         self._uses.clear()
 
     # -- one request -------------------------------------------------------------------------------

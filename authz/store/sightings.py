@@ -32,13 +32,23 @@ class Sightings:
         self._most = most
         self._seen: OrderedDict[str, Sighting] = OrderedDict()
 
-    def note(self, holds: Sequence[Hold], levels: Sequence[Level], now: int, owed: Mapping[str, int]) -> None:
-        """What the store told. `owed` is what it did not know of yet, by counter."""
-        for hold, level in zip(holds, levels, strict=True):
+    def note(
+        self,
+        holds: Sequence[Hold],
+        asked: Sequence[Hold],
+        levels: Sequence[Level],
+        now: int,
+        owed: Mapping[str, int],
+    ) -> None:
+        """What the store told of these holds, as they were asked for: against a quota less what was owed.
+
+        `owed` is, by counter, what it does not know of by now.
+        """
+        for hold, sent, level in zip(holds, asked, levels, strict=True):
             if hold.on_failure:
                 remaining = level.remaining
-                if owed:
-                    remaining -= owed.get(hold.key, 0)
+                if owed and hold.key in owed:
+                    remaining -= max(0, owed[hold.key] - (hold.quota - sent.quota))
                 self.put(Sighting(hold, remaining, level.reset_ms, now))
 
     def put(self, sighting: Sighting) -> None:

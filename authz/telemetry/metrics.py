@@ -14,6 +14,8 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from authz.reason import Reason
+from authz.store.reconciling import Without
+from authz.telemetry import without_store
 from authz.telemetry.settlements import Names, Settlements
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -56,13 +58,16 @@ class Metrics:
         expired: Callable[[], int] = lambda: 0,
         names: Names | None = None,
         tried: Callable[[], Mapping[str, int]] = dict,
+        without: Callable[[], Without | None] = lambda: None,
     ) -> None:
         """`config` gives the digest of the configuration in force, `denials_dropped` what did not fit.
 
         `expired` counts the reservations that nobody told the end of; `names` says what a counter is
-        called by a person. `tried` counts what limits on trial would have refused, by limit.
+        called by a person. `tried` counts what limits on trial would have refused, by limit. `without` is
+        what was decided without the store, where that is possible.
         """
         self._tried = tried
+        self._without = without
         self._expired = expired
         self.settlements = Settlements(names) if names is not None else Settlements()
         self._denials_dropped = denials_dropped
@@ -150,6 +155,9 @@ class Metrics:
         for name, count in self._tried().items():
             tried.add_metric([name], count)
         yield tried
+        without = self._without()
+        if without is not None:
+            yield from without_store.collect(without)
         info = GaugeMetricFamily(
             "authz_build_info", "What is running; always 1.", labels=["version", "python", "config"]
         )

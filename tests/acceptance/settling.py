@@ -10,7 +10,7 @@ from typing import Any
 from authz.authenticate.key_format import MintedKey
 from authz.calendar import calendar_bounds
 from authz.quota import parse_quota
-from authz.store.levels import level_of
+from authz.store.levels import level_of, settled_of
 from authz.store.open import open_view, wall_clock
 from authz.store.protocols import Hold, Kind
 from authz.store.records import Entry, Source
@@ -110,7 +110,7 @@ class Settling:
             for each in open_view(self.service.store).ledger.entries(only=only, limit=100_000)
         }
 
-    def settled(self, pages: Sequence[Page], *, seconds: float = 15) -> dict[str, Entry]:
+    def settled(self, pages: Sequence[Page], *, seconds: float = 60) -> dict[str, Entry]:
         """The ledger once it has an entry for each of these requests."""
         wanted = {page.reservation for page in pages}
         found: dict[str, Entry] = {}
@@ -125,16 +125,19 @@ class Settling:
 
     def used(self, key: MintedKey, limit: str = "tokens=10000/day") -> int:
         """What is charged to a key's own limit, holds included, as the service committed it last."""
+        return sum(self.used_and_held(key, limit))
+
+    def used_and_held(self, key: MintedKey, limit: str = "tokens=10000/day") -> tuple[int, int]:
+        """What is charged to a key's own limit for good, and what is held of it, as the service committed it last."""
         levels = self.service.registry.counter_levels(f"key:{limit}")
         states = [encoded for name, encoded in levels.items() if key.id in name]
         if not states:
-            return 0
+            return 0, 0
         quota = parse_quota(limit)
-        window = quota.window
         now = wall_clock()
-        bounds = calendar_bounds(now, window.period, NOON)
+        bounds = calendar_bounds(now, quota.window.period, NOON)
         hold = Hold("", Kind.CALENDAR, quota.unit, quota.amount, 0, bounds=bounds)
-        return quota.amount - level_of(states[0], hold, now).remaining
+        return settled_of(states[0], hold, now), level_of(states[0], hold, now).held
 
 
 def _with_lease(around: Around, lease: float) -> RealGateway:

@@ -30,6 +30,7 @@ WINDOWS = 3  # that are measured, after one that may have begun before
 CLIENTS = 60  # of each of the two ways
 ASKED = 4096
 WARM_UP = 200
+ATTEMPTS = 3
 PATHS = {"fitted": "/v1/completions", "worst case": "/v1/chat/completions"}
 
 
@@ -76,8 +77,9 @@ def question(path: str, length: int, seed: int) -> dict[str, Any]:
     return {"model": "fit", "max_tokens": ASKED, "stream": True, "simulate": plan, **text}
 
 
-async def _client(at: Settling, key: str, path: str, wanted: Iterator[int], until: float, seed: int) -> None:
-    chance = random.Random(seed)
+async def _client(at: Settling, key: str, path: str, wanted: Iterator[int], until: float, seed: int) -> int:
+    """How often authz did not answer its gateway in time: what it may have held then, nobody used."""
+    chance, undecided = random.Random(seed), 0
     async with StreamClient(at.port, at.tls, key) as client:
         while time.time() < until:
             length = next(wanted)
@@ -86,12 +88,14 @@ async def _client(at: Settling, key: str, path: str, wanted: Iterator[int], unti
                 if reply.status == 200:
                     assert reply.whole
                     break
-                assert reply.status == 429, (reply.status, reply.body)
+                undecided += reply.undecided
+                assert reply.status == 429 or reply.undecided, (reply.status, reply.body)
                 await asyncio.sleep(chance.uniform(0.2, 0.6))
+    return undecided
 
 
-async def _both(at: Settling, keys: dict[str, str]) -> float:
-    """Both ways at the same time. The moment from which it was measured."""
+async def _both(at: Settling, keys: dict[str, str]) -> tuple[float, int]:
+    """Both ways at the same time. The moment from which it was measured, and how many asked in vain."""
     warm = lengths(WARM_UP, 1)
     async with (
         asyncio.TaskGroup() as tasks,
@@ -101,17 +105,34 @@ async def _both(at: Settling, keys: dict[str, str]) -> float:
             await client.post(PATHS["fitted"], question(PATHS["fitted"], next(warm), number))
         first = math.ceil(time.time() / WINDOW) * WINDOW
         until = first + WINDOWS * WINDOW
+        clients = []
         for way, path in PATHS.items():
             wanted = lengths(100, 2)
             for number in range(CLIENTS):
-                tasks.create_task(_client(at, keys[way], path, wanted, until, number))
-    return first
+                clients.append(tasks.create_task(_client(at, keys[way], path, wanted, until, number)))
+    return first, sum(client.result() for client in clients)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_fitted(at: Settling) -> None:
+    """Never over in any attempt; how much of the quota is used is measured once more where authz was kept waiting."""
+    for _ in range(ATTEMPTS):
+        fitted, worst_case, undecided = _measured(at)
+        for row in (fitted, worst_case):
+            assert row.most <= QUOTA
+        assert worst_case.cut == 0
+        if not undecided:
+            break
+    assert fitted.used >= 0.90
+    assert fitted.cut <= 0.02
+    assert worst_case.used < fitted.used
+
+
+def _measured(at: Settling) -> tuple[Row, Row, int]:
+    """Fitted and worst case, and how often authz did not answer its gateway in time."""
+    at.model.reset()
     minted = {way: at.key(user=way.replace(" ", "-")) for way in PATHS}
-    first = asyncio.run(_both(at, {way: each.key for way, each in minted.items()}))
+    first, undecided = asyncio.run(_both(at, {way: each.key for way, each in minted.items()}))
     pages = at.model.books()
     ledger = at.settled(pages)
     rows = {}
@@ -121,12 +142,9 @@ def test_fitted(at: Settling) -> None:
     print(f"\n{at.gateway.name}: way, used of the quota, most in a window, answers cut, answers")
     for row in rows.values():
         print(row)
-    for row in rows.values():
-        assert row.most <= QUOTA
-    assert rows["fitted"].used >= 0.90
-    assert rows["fitted"].cut <= 0.02
-    assert rows["worst case"].cut == 0
-    assert rows["worst case"].used < rows["fitted"].used
+    if undecided:
+        print(f"{undecided} requests were not decided in time")
+    return rows["fitted"], rows["worst case"], undecided
 
 
 def _row(way: str, pages: Sequence[Page], entries: Sequence[Entry], first: float) -> Row:

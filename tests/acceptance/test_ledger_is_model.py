@@ -97,16 +97,20 @@ def question(path: str, chance: random.Random) -> tuple[dict[str, Any], int | No
     return asked, None
 
 
-async def _ask(at: Settling, key: str, questions: Iterator[tuple[str, dict[str, Any], int | None]]) -> None:
+async def _ask(at: Settling, key: str, questions: Iterator[tuple[str, dict[str, Any], int | None]]) -> int:
+    """How often authz did not answer its gateway in time, and was asked again."""
+    undecided = 0
     async with StreamClient(at.port, at.tls, key) as client:
         for path, asked, leave in questions:
             try:
-                reply = await client.post(path, asked, leave_after=leave)
+                while (reply := await client.post(path, asked, leave_after=leave)).undecided:
+                    undecided += 1
             except (EOFError, OSError):
                 assert "cut" in asked["simulate"], asked
                 client.hang_up()
                 continue
             assert reply.status == asked["simulate"]["status"] or "cut" in asked["simulate"], (asked, reply)
+    return undecided
 
 
 @pytest.mark.timeout(240)
@@ -116,17 +120,21 @@ def test_ledger_is_model(at: Settling) -> None:
     paths = [PATHS[number % len(PATHS)] for number in range(REQUESTS)]
     questions = iter([(path, *question(path, chance)) for path in paths])
 
-    async def all_at_once() -> None:
-        async with asyncio.TaskGroup() as clients:
-            for _ in range(CLIENTS):
-                clients.create_task(_ask(at, minted.key, questions))
+    async def all_at_once() -> int:
+        async with asyncio.TaskGroup() as group:
+            clients = [group.create_task(_ask(at, minted.key, questions)) for _ in range(CLIENTS)]
+        return sum(client.result() for client in clients)
 
-    asyncio.run(all_at_once())
+    undecided = asyncio.run(all_at_once())
     ledger = at.settled(at.model.books())
     pages = at.model.books()  # not before: of a client that left the server may still have had to learn
     assert len({page.reservation for page in pages}) == len(pages) == REQUESTS
     entries = {name: entry for name, entry in ledger.items() if entry.facts.key == minted.id}
-    assert entries.keys() == {page.reservation for page in pages}  # no row too many, none too few
+    answered = {page.reservation for page in pages}
+    assert entries.keys() >= answered  # no row too few
+    assert len(entries.keys() - answered) <= undecided  # none too many
+    for stray in entries.keys() - answered:
+        assert entries[stray].note.source in (Source.RELEASED, Source.EXPIRED), entries[stray]
     seen = Counter(_judge(page, entries[page.reservation]) for page in pages)
     print(f"\n{at.gateway.name}: {dict(seen)}")
     assert seen["exact"] >= REQUESTS // 3
@@ -135,7 +143,7 @@ def test_ledger_is_model(at: Settling) -> None:
 
     # What `authz usage` adds up is the same.
     (row,) = at.service.run("usage", "--by", "key", "--since", "1h", "--key", minted.id)
-    assert row["requests"] == len(pages)
+    assert row["requests"] == len(entries)
     assert row["input_tokens"] == sum(each.note.usage.input for each in entries.values())
     assert row["output_tokens"] == sum(each.note.usage.output for each in entries.values())
 

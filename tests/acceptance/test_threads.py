@@ -56,11 +56,16 @@ def test_sixty_and_what_comes_back_meanwhile(way: Way) -> None:
     service, crowd = way.lab.service, Crowd(way, minted.key)
     begun, ended = crowd.run(CLIENTS[way.name])
     took = ended - begun
-    admitted, refused = crowd.statuses.count(200), crowd.statuses.count(429)
-    assert len(crowd.statuses) == admitted + refused == CLIENTS[way.name] * EACH
+    let_in, refused = crowd.statuses.count(200), crowd.statuses.count(429)
+    undecided = crowd.statuses.count(503)  # the machine is busy: authz did not answer its gateway in time
+    assert len(crowd.statuses) == let_in + refused + undecided == CLIENTS[way.name] * EACH
+    assert len(way.lab.model.received()) == let_in
+    told = way.reasons() - before
+    admitted = told["allowed"]
+    assert set(told) == {"allowed", "rate_limited"}
+    assert let_in <= admitted <= let_in + undecided
+    assert refused <= told["rate_limited"] <= refused + undecided
     assert QUOTA <= admitted <= QUOTA + took, (admitted, took)
-    assert len(way.lab.model.received()) == admitted
-    assert dict(way.reasons() - before) == {"allowed": admitted, "rate_limited": refused}
 
     # The level: what was admitted less what has come back since the first was. Any refusal charged would add a
     # second each. When the first was admitted, and when the level was read, is known as between two moments.
@@ -84,10 +89,10 @@ def test_sixty_and_what_comes_back_meanwhile(way: Way) -> None:
         sent = time.monotonic()
         assert last is None or sent - ended < 30, last
         last = exchange(way.port, data, tls=way.lab.tls)
-    told = re.fullmatch(r'"key-rpm";r=(\d+);t=(\d+);pk=.*', last.header("ratelimit") or "")
-    assert told is not None, last.headers
-    assert fits(int(told[2]), admitted + 1, sent, time.monotonic())
-    assert QUOTA - 2 <= int(told[1]) + int(told[2]) <= QUOTA + 1
+    level = re.fullmatch(r'"key-rpm";r=(\d+);t=(\d+);pk=.*', last.header("ratelimit") or "")
+    assert level is not None, last.headers
+    assert fits(int(level[2]), admitted + 1, sent, time.monotonic())
+    assert QUOTA - 2 <= int(level[1]) + int(level[2]) <= QUOTA + 1
 
     def all_are_kept() -> bool:
         denials = service.run("decisions", "list", "--user", "alice", "--status", "429", "--since", "1h")

@@ -68,6 +68,19 @@ def test_outside_or_unreadable(ip: str | None) -> None:
         assert outcome.reason is Reason.NETWORK_REFUSED
 
 
+def test_the_operator_is_told_which_address_and_which_networks() -> None:
+    outcome = at_once(
+        NetworkAuthenticator("office", [f"10.{n}.0.0/16" for n in range(9)]).authenticate(
+            present(ip="203.0.113.1")
+        )
+    )
+    assert isinstance(outcome, Refused)
+    assert outcome.detail == ""  # nothing of it for the client
+    assert outcome.note == (
+        "203.0.113.1 is in no network of `office`: 10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16 and others."
+    )
+
+
 def test_40_forwarding_headers_are_not_looked_at() -> None:
     headers = {"x-forwarded-for": "10.0.0.1", "forwarded": "for=10.0.0.1", "x-real-ip": "10.0.0.1"}
     assert isinstance(at_once(OFFICE.authenticate(present(headers, ip="203.0.113.1"))), Refused)

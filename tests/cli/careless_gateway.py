@@ -48,6 +48,7 @@ class Faults:
     any_size: bool = False  # takes every body
     does_not_settle: bool = False
     no_request_id: bool = False
+    no_body: bool = False  # asks without the body
 
 
 class CarelessGateway:
@@ -153,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
             asked.append(("x-authz-gateway-token", around.token))
         if faults.passes_token and "x-authz-gateway-token" in given:
             asked.append(("x-authz-gateway-token", given["x-authz-gateway-token"]))
-        return _send(around.authz_http, self.command, "/auth/traefik", asked, body)
+        return _send(around.authz_http, self.command, "/auth/traefik", asked, b"" if faults.no_body else body)
 
     def _refuse(self, judged: HTTPResponse, body: bytes) -> None:
         faults = self.server.faults

@@ -23,9 +23,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProbedLab]:
         yield lab
 
 
-def probed(lab: ProbedLab, faults: Faults, **how: bool) -> Report:
+def probed(lab: ProbedLab, faults: Faults, *, echo: bool = True) -> Report:
     with CarelessGateway(lab.around("traefik"), faults) as gateway:
-        return lab.probe("traefik", gateway.url, **how)
+        return lab.probe("traefik", gateway.url, echo=echo)
 
 
 def test_one_without_a_fault_has_none(lab: ProbedLab) -> None:
@@ -52,6 +52,7 @@ def test_one_without_a_fault_has_none(lab: ProbedLab) -> None:
         (Faults(any_size=True), ["a body over 4194304 bytes"]),
         (Faults(does_not_settle=True), ["its settlement"]),
         (Faults(no_request_id=True), ["the key: a chat"]),
+        (Faults(no_body=True), ["the key: a chat"]),
     ],
     ids=lambda value: (
         next(name for name, on in vars(value).items() if on) if isinstance(value, Faults) else ""
@@ -62,6 +63,14 @@ def test_a_fault_is_found(lab: ProbedLab, faults: Faults, wrong: list[str]) -> N
     assert sorted(report.those("wrong")) == sorted(wrong), report.told
     assert report.code == 1
     assert all(each["advice"] for each in report.told["findings"] if each["verdict"] == "wrong")
+
+
+def test_one_that_hands_authz_no_body_is_told_so(lab: ProbedLab) -> None:
+    (found,) = [
+        each for each in probed(lab, Faults(no_body=True)).told["findings"] if each["verdict"] == "wrong"
+    ]
+    assert found["seen"] == "400 body_required"
+    assert "hand the body on to authz" in found["advice"]
 
 
 def test_one_that_asks_nobody(lab: ProbedLab) -> None:

@@ -77,8 +77,8 @@ limits:"""
     [
         ({}, "other", "The condition `request.headers['x-tier'] == 'gold' || subject.team == 'nlp'` cannot be evaluated"),
         ({"x-tier": "lead"}, "other", "subject.team == 'nlp'` is false."),
-        ({"x-wishes": '{"timeout_s": 90}'}, "nlp", "as it wishes, it is given up after 60000 ms"),
-        ({"x-wishes": '{"max_retries": 9, "max_concurrent_requests": 2}'}, "nlp", "tried again at most 2 times, runs beside at most 1 others of the key"),
+        ({"x-wishes": '{"timeout_s": 90}'}, "nlp", "as it wishes, it is given up after 60 s (the most that the route grants)"),
+        ({"x-wishes": '{"max_retries": 9, "max_concurrent_requests": 2}'}, "nlp", "tried again at most 2 times (the most that the route grants), is one of at most 2 of the key at once"),
         ({"x-wishes": '{"hedge_delay": 1}'}, "nlp", "x-wishes holds a field that is not offered here. There are max_concurrent_requests, max_retries, timeout_s."),
     ],
 )  # fmt: skip

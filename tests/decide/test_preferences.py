@@ -185,6 +185,22 @@ def test_one_spelling_for_each_target(lab: Lab, url: str, origin: str | None) ->
         assert "evil" not in outcome.message
 
 
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("https://169.254.169.254/", "https://169.254.169.254:443"),
+        ("https://me:hunter2@two.example.com", "something that is no origin"),
+        ("https://two.example.com/?key=hunter2", "something that is no origin"),
+    ],
+)
+def test_the_operator_is_told_which_target_and_which_are_offered(lab: Lab, url: str, named: str) -> None:
+    """Nothing of a URL that may hold a secret (82)."""
+    denied = ask(lab, x_target_host=url)
+    assert isinstance(denied, Deny)
+    assert denied.detail == f"It names {named}; the route offers https://two.example.com:443."
+    assert b"example" not in denied.body
+
+
 def test_a_target_serves_the_model_or_is_none(lab: Lab) -> None:
     big = CHAT.replace(b"llama3", b"big")
     for headers in ({"x_target_host": "https://two.example.com"}, {}):

@@ -6,6 +6,7 @@ import pytest
 
 from authz.decide import Decider
 from authz.decision import Allow, Deny
+from authz.explain import Question, explain
 from authz.ledger.settle import Settler
 from authz.reason import Reason
 from authz.report import Report
@@ -191,3 +192,22 @@ def test_a_directory_that_does_not_answer_lets_nobody_in(monkeypatch: pytest.Mon
     decision = step(lab.decider.decide(lab.request("GET", "/open", key=key, body=b"")))
     assert isinstance(decision, Deny)
     assert decision.reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_check_says_where_the_store_does_not_answer() -> None:
+    site = Site()
+    site.lab.store.counters = site.counters
+    site.way.way = Way.DOWN
+
+    async def told(route: str) -> tuple[bool, str]:
+        question = Question(path=f"/{route}", method="GET", key=site.key.key)
+        explained = await explain(site.lab.loaded, site.lab.store, question, site.lab.clock)
+        return explained.stages[-1].passed, explained.stages[-1].text
+
+    passed, text = await told("share")
+    assert passed
+    assert text.startswith("the store does not answer, so by the share of one replica (on_store_failure): ")
+    assert "'share' needs 1, left 1 of 2 requests" in text
+    passed, text = await told("all")
+    assert not passed
+    assert "'shut' refuses meanwhile (on_store_failure: deny)" in text

@@ -13,6 +13,7 @@ from authz.gateway.settings import AUTH_TIMEOUT, MAX_BODY, STREAM_TIMEOUT, Rende
 from authz.ledger.thresholds import Reached
 from authz.reason import ANSWERS, Reason
 from authz.store.protocols import Outcome
+from authz.store.reconciling import Without
 from authz.store.records import Note
 from authz.telemetry.metrics import Metrics
 from authz.usage_dialect import Fault
@@ -49,7 +50,9 @@ def test_the_gateways_own_answers_are_those_of_the_code() -> None:
 
 
 def test_the_metrics_are_those_of_the_code() -> None:
-    metrics = Metrics(version="1", config=lambda: "digest", tried=lambda: {"user-day": 1})
+    metrics = Metrics(
+        version="1", config=lambda: "digest", tried=lambda: {"user-day": 1}, without=lambda: Without()
+    )
     metrics.decided("edge", "inference", Reason.ALLOWED, 0.001)
     metrics.store_failed("reserve")
     metrics.reloaded(applied=True)

@@ -11,6 +11,7 @@ from authz.store.redis.cluster_slots import slot_of
 from authz.store.redis.errors import Refused
 from authz.store.redis.link_open import open_link
 from authz.store.redis.names import RECORDS, SPREAD
+from authz.store.redis.script import Script
 from authz.store.redis.target import Target
 from tests.redis.link_kit import ECHO, ONCE, PATIENT, linked, once, outcome, outcomes, places, until
 from tests.redis.link_load import loaded, quiet, settled
@@ -89,7 +90,7 @@ async def test_a_slot_that_moves_under_load(cluster: RedisCluster) -> None:
 
 
 async def test_a_new_key_of_a_slot_that_is_moving(cluster: RedisCluster) -> None:
-    """One that is nowhere yet: ASK. Two: TRYAGAIN, until the slot has moved or the budget is over."""
+    """A command follows it (ASK). A script waits until the slot has moved, or its budget is over."""
     shard, target = shard_on(cluster, cluster.masters[0]), cluster.masters[1]
     async with linked(cluster.url + PATIENT) as link:
         cluster.begin_move(slot(shard), target)
@@ -107,6 +108,32 @@ async def test_a_new_key_of_a_slot_that_is_moving(cluster: RedisCluster) -> None
         finally:
             cluster.begin_move(slot(shard), cluster.masters[0])
             await asyncio.to_thread(cluster.finish_move, slot(shard), cluster.masters[0])
+
+
+async def test_a_script_never_runs_where_only_some_of_its_keys_are(cluster: RedisCluster) -> None:
+    """Whatever it names: a counter that has not arrived yet would look like one that begins."""
+    shard, (source, target, _) = shard_on(cluster, cluster.masters[0]), cluster.masters
+    named, counter = f"az:{{{shard}}}:open", f"az:{{{shard}}}:counter"
+    count = Script("count", f"return redis.call('INCR', '{counter}')")
+    async with linked(cluster.url + PATIENT) as link:
+        await link.command("SET", named, 1, key=named)
+        assert [await link.run(count, [named], []) for _ in range(3)] == [1, 2, 3]
+        for first in (named, counter):
+            cluster.begin_move(slot(shard), target)
+            source.call("MIGRATE", "127.0.0.1", target.port, first, 0, 10_000)
+            moving = await outcome(link.run(count, [named], [], budget_ms=50))
+            assert "does not answer within 50 ms" in moving or "just moving" in moving
+            assert target.call("CLUSTER", "COUNTKEYSINSLOT", slot(shard)) == 1
+            waiting = link.run(count, [named], [])
+            await asyncio.sleep(0.03)
+            await asyncio.to_thread(cluster.finish_move, slot(shard), target)
+            found = await outcome(waiting)
+            if first == named:
+                assert found == 4
+            else:
+                assert "just moving to another server" in found
+            source, target = target, source
+        assert await link.run(count, [named], []) == 5
 
 
 async def test_a_server_that_stops_does_not_harm_the_others(small: RedisCluster) -> None:

@@ -228,12 +228,14 @@ async def by_a_clock(server: RedisServer, seconds: Seconds) -> AsyncIterator[tup
 async def test_what_is_known_counts_for_a_while_and_then_nobody_is_let_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("authz.store.redis.following.STEP_S", 0.05)
     with RedisServer(tmp_path) as server, command(server.url) as other:
         other.registry.add_key(a_key())
         other.registry.put_model(Model(name="m"))
         seconds = Seconds()
         async with by_a_clock(server, seconds) as (directory, troubles):
+            await until(lambda: known(directory, a_key()) == a_key())
+            for name in ("STEP_S", "PATIENT_S"):
+                monkeypatch.setattr(f"authz.store.redis.following.{name}", 0.5)
             server.pause()
             await until(lambda: troubles.first is not None)
             seconds.passed += AUTH_TTL_S - 1

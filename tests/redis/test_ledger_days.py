@@ -1,6 +1,8 @@
 """Days of the ledger in Redis: ranges that cut them, their age, their time zone. On one server and on a Cluster."""
 
+import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from tests.contract.kit import Clock
 from tests.ledger.kit import DIMENSIONS, at, entry, sums, told
 from tests.ledger.test_borders import TIMES, ZONE
 from tests.redis.ledger_kit import queue
+from tests.support.redis import RedisServer, wait_for
 
 EVERY = ("day", *DIMENSIONS)
 END = at("2027-01-01")
@@ -232,3 +235,15 @@ async def test_waiting_for_replicas(place: Place) -> None:
     with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
         await wanting.durable()
     await wanting.close()
+
+
+async def test_a_replica_that_has_it(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as master, master.client() as client:
+        options = ("replicaof", f"127.0.0.1 {master.port}")
+        with RedisServer(tmp_path, *options) as replica:
+            wait_for(replica, lambda: "master_link_status:up" in str(replica.call("INFO", "replication")))
+            confirmed = Confirmed(client, names.SINGLE, 1)
+            queue(client, [entry("a", END)])
+            await asyncio.gather(*(confirmed.durable() for _ in range(5)))
+            assert replica.call("XLEN", names.closed("0")) == 1
+            await confirmed.close()

@@ -72,6 +72,19 @@ def test_a_correction_replaces_what_had_expired_once(
     assert client.hlen(b"az:{0}:d:s:0:" + day) == 2, "nothing is left of what had expired"
 
 
+def test_the_latest_are_those_that_began_last_in_whatever_order_they_ended(
+    client: "redis.Redis", ledger: RedisLedger
+) -> None:
+    made = [entry(number, NOON + number % 97 * 1000, model=f"m{number % 2}") for number in range(1300)]
+    queue(client, made)
+    latest = sorted(made, key=lambda each: each.at, reverse=True)
+    for limit in (1, 7, 600):
+        found = ledger.entries(limit=limit)
+        assert [each.at for each in found] == [each.at for each in latest[:limit]]
+    only = ledger.entries(limit=3, only={"model": "m1"}, until=NOON + 50_000)
+    assert {(each.at, each.facts.model) for each in only} == {(NOON + 49_000, "m1")}
+
+
 def test_of_one_id_in_both_places_the_reservation_is_meant(
     client: "redis.Redis", ledger: RedisLedger
 ) -> None:

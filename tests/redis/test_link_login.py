@@ -133,6 +133,16 @@ async def test_a_start_before_redis_says_so_and_goes_on_trying(tmp_path: Path) -
     await link.close()
 
 
+async def test_a_start_beside_a_server_that_hangs_goes_on_too(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as own:
+        own.pause()
+        async with linked(own.url + PATIENT) as link:
+            assert "it does not answer within 1 s" in (link.trouble or "")
+            own.resume()
+            await until(lambda: link.trouble is None)
+            assert await link.run(ECHO, K, ["x"]) == b"x"
+
+
 async def test_a_name_that_does_not_exist(tmp_path: Path) -> None:
     async with linked("redis://nowhere.invalid:6379") as link:
         assert "nowhere.invalid:6379" in (link.trouble or "")

@@ -28,6 +28,19 @@ async def test_who_followed_the_old_master_follows_the_new(tmp_path: Path) -> No
             await until(lambda: here.trouble is None)
 
 
+async def test_sentinels_that_hang_delay_and_no_more(tmp_path: Path) -> None:
+    with Sentinels(tmp_path) as group:
+        with command(group.url) as operator:
+            operator.registry.add_key(a_key())
+        for each in group.sentinels[:2]:
+            each.pause()
+        async with replica(group.url) as here:
+            await until(lambda: _is_there(here.directory))
+            await until(lambda: here.trouble is None)
+        for each in group.sentinels[:2]:
+            each.resume()
+
+
 async def test_a_server_that_lost_its_last_writes(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server, command(server.url) as operator:
         async with replica(server.url) as here:

@@ -23,6 +23,7 @@ URLS: dict[str, dict[str, Any]] = {
         "key": "/k.pem",
     },
     "redis://h?budget=20ms": {"budget_ms": 20},
+    "redis://h?wait_replicas=2": {"wait_replicas": 2},
     "redis+cluster://a,b:7001,[::2]:7002": {
         "kind": CLUSTER,
         "hosts": (("a", 6379), ("b", 7001), ("::2", 7002)),
@@ -64,6 +65,7 @@ WRONG = {
     "redis+cluster://a/1": "only the database 0",
     "redis+sentinel://a,b": "ends with the master's name",
     "redis://h?budget=0ms": "1ms to 10000ms",
+    "redis://h?wait_replicas=s3cret": "0 to 16",
     "redis://h?budget=s3cret": "1ms to 10000ms",
     "redis://h?password=s3cret": "password_file",
     "redis://s3cret/s3cret@h": "number of the database",

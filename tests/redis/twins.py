@@ -91,12 +91,12 @@ class Twins:
         (undo,) = self.link.undos
         known = self.engine.reservations.get(name)
         assert known is not None
-        assert at_once(_awaited(self.link.run(undo.script, undo.keys, undo.args))) == 1
+        assert at_once(awaited(self.link.run(undo.script, undo.keys, undo.args))) == 1
         self.engine.settle(self.clock(), name, known.gateway, dict.fromkeys(Unit, 0))
         self.forget_settled(name)
         if known.facts:
             self.engine.take_closed()
-        assert at_once(_awaited(self.link.run(undo.script, undo.keys, undo.args))) == 0, "it is gone"
+        assert at_once(awaited(self.link.run(undo.script, undo.keys, undo.args))) == 0, "it is gone"
         self.finish()
 
     # -- what both forget, and what they hold --------------------------------------------------------
@@ -106,7 +106,7 @@ class Twins:
         self.steps += 1
         now = self.clock()
         self.engine.sweep(now)
-        while at_once(_awaited(self.redis.calls.sweep(SHARD, 100, 0)))[0] == 100:
+        while at_once(awaited(self.redis.calls.sweep(SHARD, 100, 0)))[0] == 100:
             pass
         for name, until in list(self.settled_until.items()):
             if now >= until:  # the engine remembers it for up to twice as long
@@ -211,5 +211,5 @@ def _said(question: Any) -> Any:
         return str(error)
 
 
-async def _awaited(answered: Any) -> Any:
+async def awaited(answered: Any) -> Any:
     return await answered

@@ -35,6 +35,15 @@ def kept_waiting(pid: int) -> float:
     return 0.0
 
 
+def all_kept_waiting(pid: int) -> float:
+    """The same of all threads that a process has now, one after the other."""
+    waited = 0.0
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            waited += kept_waiting(int(thread))
+    return waited
+
+
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat behind the name: state, parent, ..."""
     with suppress(OSError):

@@ -48,6 +48,7 @@ class Switched:
         self.way = way
         self.lost = ""
         self.budget = -1
+        self.gate: asyncio.Event | None = None  # until it opens, answers to reservations are on their way
         self.calls: list[str] = []
         self._counters = counters
 
@@ -72,6 +73,8 @@ class Switched:
         if lost and not reservation.startswith("local-"):
             raise StoreUnavailable("the answer was lost, and the call taken back")
         outcome = await self._counters.reserve(reservation, gateway, holds, ttl_ms, facts)
+        if self.gate is not None:
+            await self.gate.wait()
         if lost:
             raise StoreUnavailable("the answer was lost")
         return outcome

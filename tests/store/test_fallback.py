@@ -59,14 +59,14 @@ async def test_one_limit_that_denies_refuses_the_request(
     if counted is None:
         with pytest.raises(StoreUnavailable):
             await site.ask(*holds)
-        assert site.counters.waiting == 0
+        assert site.counters.without.waiting == 0
         assert not site.counters.without.since
         return
     outcome = await site.ask(*holds)
     assert isinstance(outcome, Reserved)
     assert (outcome.local, len(outcome.levels)) == (True, len(holds))
     assert outcome.name.endswith("-r1"), "a store that finds the place by the end of a name still does"
-    assert getattr(site.counters.without, counted) == site.counters.waiting == 1
+    assert getattr(site.counters.without, counted) == site.counters.without.waiting == 1
     assert site.counters.without.since == NOON
 
 
@@ -263,7 +263,7 @@ async def test_a_retry_is_not_counted_again(site: Site) -> None:
     assert isinstance(again, Reserved)
     assert (again.name, again.replay, again.local) == (first.name, True, True)
     assert again.levels == first.levels
-    assert site.counters.waiting == 1
+    assert site.counters.without.waiting == 1
     assert isinstance(await site.counters.reserve("same", "other", [hold], TTL, facts()), Exhausted)
     site.clock.pass_(REPLAY)
     assert isinstance(await site.counters.reserve("same", "edge", [hold], TTL, facts()), Exhausted)
@@ -298,7 +298,7 @@ async def test_peek_answers_as_a_reservation_would_and_spends_nothing(site: Site
         peeked = await site.counters.peek([hold])
         assert isinstance(peeked, Reserved)
         assert (peeked.local, peeked.levels[0].remaining) == (True, 4)
-    assert site.counters.waiting == 0
+    assert site.counters.without.waiting == 0
     await site.ask(hold)
     assert isinstance(await site.counters.peek([hold]), Exhausted)
     site.way.way = Way.UP

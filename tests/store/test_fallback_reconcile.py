@@ -47,7 +47,7 @@ async def admit(site: Site, *holds: Hold, known: bytes | None = None, ttl: int =
 async def back(site: Site) -> None:
     site.way.way = Way.UP
     assert await site.counters.reconcile()
-    assert site.counters.waiting == 0
+    assert site.counters.without.waiting == 0
     assert site.counters.without.since == 0
 
 
@@ -205,6 +205,50 @@ async def test_the_next_spell_begins_with_what_is_left_then(site: Site) -> None:
     assert await site.fill(fixed(100, window=DAY, on_failure=LOCAL)) == 40
 
 
+async def test_so_it_does_where_the_store_did_not_tell_how_the_counter_stands(site: Site) -> None:
+    """It had taken it in already: the answer to that was lost."""
+    await admit(site, DAILY)
+    site.way.way, site.way.lost = Way.UP, "reserve"
+    assert not await site.counters.reconcile()
+    site.clock.pass_(MINUTE)
+    site.way.lost = ""
+    await back(site)
+    site.way.way = Way.DOWN
+    assert await site.fill(fixed(100, window=DAY, on_failure=LOCAL)) == 40
+
+
+async def test_an_answer_from_before_says_nothing_of_what_was_spent_since(site: Site) -> None:
+    """It came late, while others had none."""
+    site.way.way, site.way.gate = Way.UP, asyncio.Event()
+    late = asyncio.create_task(site.ask(fixed(100, 5, window=DAY, on_failure=LOCAL)))
+    await asyncio.sleep(0)
+    await admit(site, DAILY)
+    site.way.gate.set()
+    site.way.gate = None
+    seen = await late
+    assert isinstance(seen, Reserved)
+    assert (seen.local, seen.levels[0].remaining) == (False, 95)
+    site.way.way, site.way.lost = Way.UP, "reserve"
+    assert not await site.counters.reconcile()
+    site.clock.pass_(MINUTE)
+    site.way.lost = ""
+    await back(site)
+    site.way.way = Way.DOWN
+    assert await site.fill(fixed(100, window=DAY, on_failure=LOCAL)) == 35
+
+
+async def test_slots_that_others_held_before_are_still_held_after() -> None:
+    site, held = Site(replicas=3), slot(10, on_failure=LOCAL)
+    for _ in range(4):
+        await site.ask(held)
+    name = await admit(site, held)
+    await site.counters.settle(name, "edge", {})
+    await back(site)
+    site.way.way = Way.DOWN
+    assert await site.fill(held) == 2
+    await site.store.close()
+
+
 # -- once ----------------------------------------------------------------------------------------------
 
 
@@ -233,7 +277,7 @@ async def test_a_reconciliation_that_is_cut_off_goes_on_where_it_was() -> None:
         await site.counters.settle(name, "edge", tokens(4), note(output=4))
     site.way.way = Way.UP
     attempts = 0
-    while site.counters.waiting:
+    while site.counters.without.waiting:
         site.way.budget = 1 + attempts % 4
         attempts += 1
         await site.counters.reconcile()
@@ -282,7 +326,7 @@ async def test_one_that_the_store_never_takes_keeps_no_other_back(caplog: pytest
     site.way.way = Way.UP
     for _ in range(3):
         assert not await site.counters.reconcile()
-    assert site.counters.waiting == 1
+    assert site.counters.without.waiting == 1
     assert await site.left(DAILY) == 40
     site.clock.pass_(TTL + LATE)
     await back(site)
@@ -309,14 +353,14 @@ async def test_upkeep_enters_it_as_soon_as_the_store_answers(
     for _ in range(150):
         await admit(site, fixed(1000, on_failure=ALLOW))
     await until(lambda: site.way.calls.count("reserve") >= 150 + 2)
-    assert site.counters.waiting == 150
+    assert site.counters.without.waiting == 150
     site.way.way = Way.UP
     await until(lambda: not site.counters.without.since)
     assert await site.left(fixed(1000)) == 850
     assert len(caplog.records) == 2, "once when it begins, once when it is over"
     await admit(site, fixed(1000, on_failure=ALLOW))
     site.way.way = Way.UP
-    await until(lambda: not site.counters.waiting)
+    await until(lambda: not site.counters.without.waiting)
 
 
 async def test_upkeep_outlives_a_fault(caplog: pytest.LogCaptureFixture) -> None:
@@ -334,7 +378,7 @@ async def test_upkeep_outlives_a_fault(caplog: pytest.LogCaptureFixture) -> None
     await admit(site, DAILY)
     site.way.way = Way.UP
     await site.counters.start()
-    await until(lambda: not site.counters.waiting)
+    await until(lambda: not site.counters.without.waiting)
     assert "could not be entered" in caplog.text
     await site.counters.close()
     await site.store.close()
@@ -346,7 +390,7 @@ async def test_close_tries_once_more_and_says_what_is_lost(caplog: pytest.LogCap
     await admit(site, DAILY)
     site.way.way = Way.UP
     await site.counters.close()
-    assert site.counters.waiting == 0
+    assert site.counters.without.waiting == 0
     await admit(site, fixed(9, key="another", on_failure=LOCAL))
     await site.counters.close()
     assert site.counters.without.lost == 1

@@ -26,6 +26,15 @@ class Reply:
     def json(self) -> Any:
         return json.loads(self.body)
 
+    @property
+    def undecided(self) -> bool:
+        """The gateway got no answer from authz in time: what authz made of the request nobody was told.
+
+        The machine was busy with other things. The request never reached the model server; what authz may have
+        held for it stays charged until it expires, unless the gateway tells.
+        """
+        return self.status == 503 and b'"authz_unavailable"' in self.body
+
 
 class StreamClient:
     """One client with one connection at a time. An async context manager."""

@@ -1,6 +1,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from authz.reason import Reason
+from authz.store.reconciling import Without
 from authz.telemetry.metrics import BUCKETS, Metrics
 
 
@@ -47,6 +48,24 @@ def test_store_errors_reloads_and_build() -> None:
     [info] = [dict(labels) for name, labels in found if name == "authz_build_info"]
     assert (info["version"], info["config"]) == ("1.2.3", "abc")
     assert any(name == "process_open_fds" for name, _ in found)
+
+
+def test_what_was_decided_without_the_store() -> None:
+    assert not any("without_store" in name for name, _ in samples(Metrics(version="1")))
+    without = Without(since=1_790_000_000_500, shared=3, unlimited=2, refused=1, entered=4, lost=5, waiting=6)
+    found = samples(Metrics(version="1", without=lambda: without))
+    decisions = {
+        labels: value for (name, labels), value in found.items() if name.endswith("_decisions_total")
+    }
+    assert decisions == {
+        (("answer", "shared"),): 3,
+        (("answer", "unlimited"),): 2,
+        (("answer", "refused"),): 1,
+    }
+    assert found["authz_without_store_reservations_total", (("fate", "entered"),)] == 4
+    assert found["authz_without_store_reservations_total", (("fate", "lost"),)] == 5
+    assert found["authz_without_store_waiting", ()] == 6
+    assert found["authz_without_store_since_timestamp_seconds", ()] == 1_790_000_000.5
 
 
 def test_two_of_them_do_not_share_figures() -> None:

@@ -6,6 +6,7 @@ import pytest
 from authz.request import GatewayKind
 from authz.transport.address import UNIX, UNKNOWN, client_address, grpc_peer, is_loopback, parse_address
 from authz.transport.gateways import GatewayEntry, GatewayRegistry
+from authz.transport.peer_certificate import PeerCertificate
 from tests.transport.support import networks
 
 EDGE = GatewayEntry(
@@ -24,7 +25,11 @@ ELSEWHERE = [
 
 
 def entry(**changes: Any) -> GatewayEntry:
-    values = {"name": "edge", "kind": GatewayKind.ENVOY, "token_digest": sha256(b"secret").digest()}
+    values: dict[str, Any] = {
+        "name": "edge",
+        "kind": GatewayKind.ENVOY,
+        "token_digest": sha256(b"secret").digest(),
+    }
     return GatewayEntry(**values | changes)
 
 
@@ -146,3 +151,70 @@ def test_grpc_peers(peer: str, host: str) -> None:
 def test_loopback_is_decided_on_the_address_itself() -> None:
     assert parse_address("::ffff:127.0.0.1") == parse_address("127.0.0.1")
     assert not is_loopback("127.0.0.1.evil.example")
+
+
+def certificate(*names: str, fingerprint: str = "00" * 32, until: float = 2000) -> PeerCertificate:
+    return PeerCertificate(names=frozenset(names), fingerprint=fingerprint, not_before=1000, not_after=until)
+
+
+def certified(**changes: Any) -> GatewayRegistry:
+    by_name = entry(token_digest=None, subjects=("Edge.Lab", "spiffe://lab/Edge"), **changes)
+    by_print = entry(name="print", kind=GatewayKind.CADDY, token_digest=None, fingerprints=("ab" * 32,))
+    return GatewayRegistry([by_name, by_print], clock=lambda: 1500)
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "10.0.0.1", "2001:db8::1"])
+@pytest.mark.parametrize("name", ["edge.lab", "spiffe://lab/Edge"])
+def test_its_certificate_proves_a_gateway_from_anywhere(peer: str, name: str) -> None:
+    gateway = certified().identify(GatewayKind.ENVOY, None, peer, certificate("other.lab", name))
+    assert gateway is not None
+    assert (gateway.name, gateway.proven) == ("edge", True)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        certificate(),
+        certificate("other.lab"),
+        certificate("a.edge.lab"),
+        certificate("*.lab"),
+        certificate("spiffe://lab/edge"),  # a URI's path has cases
+        certificate("SPIFFE://lab/Edge"),
+        certificate("ab" * 32),  # a name that looks like a fingerprint
+        certificate("edge.lab", until=1499),
+        certificate(fingerprint="ab" * 32),  # of a gateway of another kind
+        None,
+    ],
+    ids=lambda shown: ",".join(sorted(shown.names)) if shown is not None else "none",
+)
+def test_any_other_certificate_proves_nothing(shown: PeerCertificate | None) -> None:
+    nearby = certified().identify(GatewayKind.ENVOY, None, "127.0.0.1", shown)
+    assert nearby is not None
+    assert not nearby.proven
+    assert certified().identify(GatewayKind.ENVOY, None, "10.0.0.1", shown) is None
+
+
+def test_a_fingerprint_proves_its_own_gateway() -> None:
+    found = certified().identify(GatewayKind.CADDY, None, "10.0.0.1", certificate(fingerprint="ab" * 32))
+    assert found is not None
+    assert found.name == "print"
+
+
+def test_a_connection_outlives_its_certificate_but_the_proof_does_not() -> None:
+    now = [1500.0]
+    registry = GatewayRegistry([entry(token_digest=None, subjects=("edge.lab",))], clock=lambda: now[0])
+    shown = certificate("edge.lab", until=1600)
+    assert registry.identify(GatewayKind.ENVOY, None, "10.0.0.1", shown) is not None
+    now[0] = 1601
+    assert registry.identify(GatewayKind.ENVOY, None, "10.0.0.1", shown) is None
+
+
+def test_from_restricts_the_peer_besides_the_certificate() -> None:
+    registry = certified(networks=networks("10.0.0.0/8"))
+    assert registry.identify(GatewayKind.ENVOY, None, "10.1.2.3", certificate("edge.lab")) is not None
+    assert registry.identify(GatewayKind.ENVOY, None, "11.1.2.3", certificate("edge.lab")) is None
+
+
+@pytest.mark.parametrize("token", ["", "secret", "x" * 1000])
+def test_a_wrong_token_beside_a_certificate_is_refused(token: str) -> None:
+    assert certified().identify(GatewayKind.ENVOY, token, "127.0.0.1", certificate("edge.lab")) is None

@@ -142,7 +142,12 @@ def scene(kind: str, directory: Path, certificates: Certificates, rest: str) -> 
         )
 
         def as_configured(settings: RenderSettings) -> RenderSettings:
-            return replace(settings, upstreams=rendered.upstreams, claim_headers=rendered.claim_headers)
+            return replace(
+                settings,
+                upstreams=rendered.upstreams,
+                claim_headers=rendered.claim_headers,
+                request_id_headers=rendered.request_id_headers,
+            )
 
         gateway = stack.enter_context(GATEWAYS[kind](around, as_configured))
         key = add_key(service.registry)

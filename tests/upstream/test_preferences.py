@@ -117,7 +117,7 @@ def test_the_model_of_the_header(lab: Scene) -> None:
 
 
 def test_the_request_id_of_the_client(lab: Scene) -> None:
-    """Upstream, in the ledger and in the log of refusals; never a way to be charged once (attack 106)."""
+    """Upstream, in the ledger, in the log of refusals and in the gateway's own; never charged once for two (attack 106)."""
     for _ in range(2):
         assert lab.ask(headers={CUSTOMER: "order-17"}).status == 200
     assert [each.headers[CUSTOMER.lower()] for each in lab.one.received] == ["order-17", "order-17"]
@@ -125,6 +125,7 @@ def test_the_request_id_of_the_client(lab: Scene) -> None:
     assert len(set(reservations)) == 2
     for each in reservations:
         assert lab.entry_of(each).facts.client_request_id == "order-17"
+    assert "order-17" in lab.gateway.log_with("order-17")
     lab.one.will()
     made = lab.ask()
     assert lab.one.received[0].headers[CUSTOMER.lower()] == made.header("x-request-id")

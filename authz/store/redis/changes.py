@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from authz.store.protocols import StoreUnavailable
-from authz.store.redis.failures import explained
+from authz.store.redis.failures import FAILURES, explained
 from authz.store.redis.kept import Kind
 from authz.store.redis.names import records
 from authz.store.redis.sources import source
@@ -98,16 +98,29 @@ def commit(client: Any, plan: Callable[[Change], None]) -> None:
     """
     own = secrets.token_hex(8)
     until = time.monotonic() + PATIENCE_S
+    is_sent = False
     while True:
         with explained():
             before = client.get(VERSION) or b""
+            if before == own.encode():
+                return  # only the answer was lost
             change = Change()
             plan(change)
-            keys = [VERSION, NOTES, *change.places]
-            commands = msgspec.msgpack.encode(change.commands())
-            arguments = [before, own, NOTES_KEPT, CHANNEL, commands, *change.notes()]
-            if client.eval(_CHANGE, len(keys), *keys, *arguments):
-                return
+            try:
+                if _apply(client, change, before, own):
+                    return
+            except FAILURES:
+                if is_sent:
+                    raise
+                is_sent = True  # perhaps in vain: sent again, it is done once
+                continue
         if time.monotonic() > until:
             raise StoreUnavailable("others change the records without a pause; try again")
         time.sleep(random.uniform(0, 0.02))  # noqa: S311  (so that two do not meet again)
+
+
+def _apply(client: Any, change: Change, before: bytes, own: str) -> bool:
+    keys = [VERSION, NOTES, *change.places]
+    commands = msgspec.msgpack.encode(change.commands())
+    arguments = [before, own, NOTES_KEPT, CHANNEL, commands, *change.notes()]
+    return bool(client.eval(_CHANGE, len(keys), *keys, *arguments))

@@ -3,6 +3,8 @@
 Nothing is tried twice by them: a command whose connection broke may have run.
 """
 
+import asyncio
+from threading import Lock
 from typing import Any
 
 import redis
@@ -46,6 +48,34 @@ class _Login(CredentialProvider):
         return self.get_credentials()
 
 
+class _Sentinels(Sentinel):
+    """Asked by one at a time.
+
+    Redis-py then moves the one that answered to the front, by the place that it had before it was asked: two
+    at once would lose one of them, and have another twice.
+    """
+
+    def __init__(self, *hosts: Any, **options: Any) -> None:
+        super().__init__(*hosts, **options)  # type: ignore[no-untyped-call]
+        self._asking = Lock()
+
+    def discover_master(self, service_name: str) -> Any:
+        with self._asking:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+
+
+class _AsyncSentinels(AsyncSentinel):
+    """Likewise."""
+
+    def __init__(self, *hosts: Any, **options: Any) -> None:
+        super().__init__(*hosts, **options)  # type: ignore[no-untyped-call]
+        self._asking = asyncio.Lock()
+
+    async def discover_master(self, service_name: str) -> Any:
+        async with self._asking:
+            return await super().discover_master(service_name)
+
+
 class _Master(redis.Redis):
     """Closes its way to the Sentinels too."""
 
@@ -79,7 +109,7 @@ def sync_client(target: Target) -> Any:
         except FAILURES as error:
             raise StoreUnavailable(f"no server of the Redis Cluster can be used: {error}") from None
     if target.kind == SENTINEL:
-        sentinels = Sentinel(target.hosts, sentinel_kwargs=_sentinel_options(target), **options)  # type: ignore[no-untyped-call]
+        sentinels = _Sentinels(target.hosts, sentinel_kwargs=_sentinel_options(target), **options)
         master = sentinels.master_for(target.name, redis_class=_Master, db=target.db)  # type: ignore[no-untyped-call]
         master.sentinels = sentinels
         return master
@@ -88,7 +118,7 @@ def sync_client(target: Target) -> Any:
 
 
 def async_client(target: Target) -> Any:
-    """The same for asyncio: `close_async` it. Connects with the first command."""
+    """The same for asyncio: `aclose` it. Connects with the first command."""
     options = _options(target) | {"retry": AsyncRetry(NoBackoff(), 0)}
     if target.kind == CLUSTER:
         return redis.asyncio.RedisCluster(
@@ -103,17 +133,9 @@ def async_client(target: Target) -> Any:
     return redis.asyncio.Redis(host=host, port=port, db=target.db, **options)
 
 
-async def close_async(client: Any) -> None:
-    """Close one of `async_client`, and what it asks the Sentinels by: that redis-py leaves open."""
-    await client.aclose()
-    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
-    for sentinel in manager.sentinels if manager is not None else ():
-        await sentinel.aclose()
-
-
 def async_sentinels(target: Target, **options: Any) -> Any:
     """Redis-py's view of the Sentinels; `discover_master(target.name)` asks them."""
-    return AsyncSentinel(target.hosts, sentinel_kwargs=_sentinel_options(target), **options)  # type: ignore[no-untyped-call]
+    return _AsyncSentinels(target.hosts, sentinel_kwargs=_sentinel_options(target), **options)
 
 
 def _options(target: Target) -> dict[str, Any]:

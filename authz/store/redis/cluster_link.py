@@ -29,7 +29,7 @@ MOST_HOPS = 4
 """Redirections of one call. More would mean that two servers send it to each other."""
 
 AGAIN_SECONDS = 0.01
-"""Until a call is tried again whose slot is half here and half there (TRYAGAIN)."""
+"""Until a call is tried again whose slot is half here and half there."""
 
 REST_SECONDS = 10.0
 """How often the map is read where nothing seems wrong with it."""
@@ -104,12 +104,16 @@ class ClusterLink(Caller):
     # Calls that are answered with another address.
 
     def sent_on(self, node: Node, call: Call, error: Refused) -> bool:
-        """MOVED, ASK and TRYAGAIN say that the call did not run: it is sent on, within its own budget."""
+        """MOVED, ASK and TRYAGAIN say that the call did not run: it is sent on, within its own budget.
+
+        A script is not sent after the first of its keys that moved (ASK): there it would take those that
+        have not arrived for empty. It waits until all of them have (MOVED), or its budget is over.
+        """
         if error.code in {"CLUSTERDOWN", "READONLY", "MASTERDOWN"}:
             self._stale.set()
         if error.code not in {"MOVED", "ASK", "TRYAGAIN"}:
             return False
-        if error.code == "TRYAGAIN":
+        if error.code == "TRYAGAIN" or (error.code == "ASK" and call.script is not None):
             if call.future is None:
                 return False
             self._loop.call_later(AGAIN_SECONDS, self._send_on, node, call)
@@ -156,7 +160,10 @@ class ClusterLink(Caller):
                 await asyncio.sleep(pauses.take())  # many calls find out at once; not each of them asks
             if not wrong:
                 pauses.restart()
-            await self._read_map()
+            try:
+                await self._read_map()
+            except Exception:  # whatever it is: without this loop no other server would ever be found
+                log.exception("the slots of the Redis Cluster cannot be read")
 
     async def _read_map(self) -> None:
         reasons = []

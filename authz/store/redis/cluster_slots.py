@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from redis.crc import key_slot
 
+from authz.store.protocols import StoreUnavailable
 from authz.store.redis.errors import Refused
 from authz.store.redis.names import RECORDS, SPREAD
-from authz.store.redis.target import Address
+from authz.store.redis.target import Address, shown
 
 SLOTS_OF_SHARDS = {shard: key_slot(f"{{{shard}}}".encode()) for shard in (*SPREAD, RECORDS)}
 """All slots that we use: one for each shard, so that one look at a key's tag tells it."""
@@ -32,11 +33,17 @@ class Range(NamedTuple):
 
 
 def read_slots(reply: Any, asked: Address) -> list[Range]:
-    """A reply to CLUSTER SLOTS. A server that does not know its own name is the one that was asked."""
-    found = []
-    for first, last, (host, port, *_), *_ in reply:
-        found.append(Range(first, last, (_host(host, asked), port)))
-    return found
+    """A reply to CLUSTER SLOTS. A server that does not know its own name is the one that was asked.
+
+    Raises StoreUnavailable: it is no such reply.
+    """
+    try:
+        return [
+            Range(int(first), int(last), (_host(host, asked), int(port)))
+            for first, last, (host, port, *_), *_ in reply
+        ]
+    except (TypeError, ValueError):
+        raise StoreUnavailable(f"Redis at {shown(asked)} answers CLUSTER SLOTS with something else") from None
 
 
 class Elsewhere(NamedTuple):

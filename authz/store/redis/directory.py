@@ -16,6 +16,7 @@ from typing import Any
 
 from authz.store.protocols import StoreUnavailable
 from authz.store.records import Key, Model, Team, User
+from authz.store.redis import following
 from authz.store.redis.following import follow, later, load, now, rejoin
 from authz.store.redis.listening import Listener
 from authz.store.redis.mirror import Adjustments, Mirror
@@ -59,6 +60,7 @@ class RedisDirectory:
         self._good_at = 0.0  # everything that Redis held then is in the mirror
         self._has_gap = False  # something that was changed may have been missed
         self._used: dict[str, int] = {}
+        self._within = dict.fromkeys((LOADING, FOLLOWING), following.STEP_S)
         self._swapping = Lock()
         self._wake = asyncio.Event()
         self._tried = asyncio.Event()
@@ -150,12 +152,14 @@ class RedisDirectory:
             if not isinstance(error, StoreUnavailable):
                 log.exception("%s the store", doing)
             self._troubles.note(doing, error)
+            self._within[doing] = following.PATIENT_S
         else:
             self._troubles.note(doing, None)
+            self._within[doing] = following.STEP_S
 
     async def _load(self) -> None:
         before, began = self._mirror, self._monotonic()
-        fresh = await later(load(), self._client)
+        fresh = await later(load(), self._client, self._within[LOADING])
         if self._swap(before, fresh):
             self._good_at = began
 
@@ -163,9 +167,9 @@ class RedisDirectory:
         mirror, began = self._mirror, self._monotonic()
         if mirror is None:
             return
-        if not await later(follow(mirror), self._client):
+        if not await later(follow(mirror), self._client, self._within[FOLLOWING]):
             # What comes from now on is taken over while everything is read anew.
-            await later(rejoin(mirror), self._client)
+            await later(rejoin(mirror), self._client, self._within[FOLLOWING])
             self._has_gap = self._has_gap or self._mirror is mirror
         elif self._mirror is mirror and not self._has_gap:
             self._good_at = began

@@ -33,8 +33,7 @@ TROUBLES = frozenset(
 )  # fmt: skip
 """The server is in trouble, whatever it was asked."""
 
-NOT_RUN = frozenset(_WORDS) - {"OOM"}
-"""Nothing was changed. Out of memory may come between two writes of a script."""
+_NOT_RUN = frozenset(_WORDS)
 
 # Redis 6: "ERR Error running script (call to f_SHA): @user_script:1: @user_script: 1: -OOM command not ..."
 _INSIDE = re.compile(r": -([A-Z]+) ")
@@ -51,10 +50,13 @@ class Refused(Exception):
         self.code = found.group(1) if found else "ERR"
         if self.code == "ERR" and (inside := _INSIDE.search(text)) and inside.group(1) in _WORDS:
             self.code = inside.group(1)
+        # Raised within a script, even these may come between two of its writes.
+        self.ran = self.code not in _NOT_RUN or "@user_script" in text
+        """Whether anything may have been changed."""
 
     def words(self) -> str:
         """What is wrong. A command that is quoted in it is left out: it may hold a password."""
-        known = _WORDS.get(self.code)
+        known = _WORDS.get("TRYAGAIN" if "a non local key" in self.text else self.code)
         return known or f"it says: {self.text.partition(', with args')[0][:200]}"
 
     def unavailable(self, where: str) -> StoreUnavailable:

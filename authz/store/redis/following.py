@@ -18,6 +18,7 @@ from authz.store.redis.mirror import Found, Mirror
 
 PAGE = 500  # records, or notes, in one reply
 STEP_S = 1.0  # what one step may take: a connection that hangs is given up, and another tried
+PATIENT_S = 10.0  # what it may take after that: it has to find out first which servers there are
 
 Result = TypeVar("Result")
 Command = tuple[bytes | str | int, ...]
@@ -101,13 +102,13 @@ def now(steps: Steps[Result], client: Any) -> Result:
         return result
 
 
-async def later(steps: Steps[Result], client: Any) -> Result:
-    """Raises StoreUnavailable."""
+async def later(steps: Steps[Result], client: Any, within: float) -> Result:
+    """`within`: so many seconds for each step. Raises StoreUnavailable."""
     try:
         commands = next(steps)
         while True:
             with explained():
-                async with asyncio.timeout(STEP_S), client.pipeline(transaction=False) as pipeline:
+                async with asyncio.timeout(within), client.pipeline(transaction=False) as pipeline:
                     for command in commands:
                         pipeline.execute_command(*command)
                     replies = await pipeline.execute()

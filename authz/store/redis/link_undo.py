@@ -26,7 +26,9 @@ class Undoing:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Debt] = deque()
         self._sent = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._stopped = False
+        self._due = 0.0  # of the timer: uvloop's for at once does not tell
 
     @property
     def owed(self) -> int:
@@ -40,7 +42,7 @@ class Undoing:
         else:
             self._sent -= 1
             debt, pause = undo, PAUSE
-        if self.owed >= MOST:
+        if self._stopped or self.owed >= MOST:
             self.given_up += 1
             return
         self._queue.append(debt)
@@ -56,6 +58,8 @@ class Undoing:
             self._try_in(0)
 
     def stop(self) -> None:
+        """Give up what is owed, and what will be."""
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
         self.given_up += len(self._queue)
@@ -64,9 +68,10 @@ class Undoing:
     def _try_in(self, pause: float) -> None:
         due = self._loop.time() + pause
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._due <= due:
                 return
             self._timer.cancel()
+        self._due = due
         self._timer = self._loop.call_at(due, self._try)
 
     def _try(self) -> None:

@@ -21,7 +21,8 @@ class Listener:
     def __init__(self, client: Any, heard: Callable[[], None]) -> None:
         self._client = client
         self._heard = heard
-        self._troubles = Troubles()  # its own: what is not heard of is found, so that nobody has to know
+        self._troubles = Troubles()  # its own: what is not heard of is found, so that the store is well
+        self._is_heard = False  # something, since the last failure
 
     async def listen(self) -> None:
         """Until it is cancelled. A channel that breaks is opened again."""
@@ -31,7 +32,9 @@ class Listener:
                     await self._client.get(VERSION)  # a Cluster's client learns of its servers by it
                     await self._subscribed()
             except Exception as error:
-                self._troubles.note(LISTENING, error)
+                if not self._is_heard:  # it did not only break
+                    self._troubles.note(LISTENING, error)
+                self._is_heard = False
             await asyncio.sleep(random.uniform(0.2, 1.0) * AGAIN_S)  # noqa: S311  (not all replicas at once)
 
     async def _subscribed(self) -> None:
@@ -49,6 +52,7 @@ class Listener:
             message = await channel.get_message(timeout=QUIET_S)
             if message is not None:
                 is_asked = False
+                self._is_heard = True
                 self._troubles.note(LISTENING, None)
                 self._heard()
             elif is_asked:

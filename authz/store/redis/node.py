@@ -8,7 +8,7 @@ from typing import Protocol
 from authz.store.protocols import StoreUnavailable
 from authz.store.redis.batch import Call, Debt
 from authz.store.redis.breaker import Breaker, Pauses
-from authz.store.redis.errors import NOT_RUN, TROUBLES, Refused
+from authz.store.redis.errors import TROUBLES, Refused
 from authz.store.redis.link import Script, Undo
 from authz.store.redis.node_connect import ask, connect
 from authz.store.redis.node_wire import Wire
@@ -162,7 +162,7 @@ class Node:
             return
         if not abandoned and self._fates.sent_on(self, call, error):
             return
-        if call.future is None or error.code not in NOT_RUN:
+        if call.future is None or error.ran:
             self._owe(call)
         unavailable = error.unavailable(self.where)
         call.fail(unavailable)
@@ -221,24 +221,28 @@ class Node:
         pauses = Pauses(0.05, 0.3)
         while True:
             try:
-                self.address = await self._locate()
-                connected = await connect(self._target, self.address, self, self._fates.scripts.values())
+                if await self._live():
+                    pauses.restart()
             except StoreUnavailable as error:
                 self._say(str(error))
-                self._tried.set()
-                await asyncio.sleep(pauses.take())
-                continue
-            self.version = connected.version
-            try:
-                if await self._watch(connected.wire):
-                    pauses.restart()
-            finally:
-                connected.wire.abort()
-                await asyncio.wait({connected.wire.gone}, timeout=1)
+            except Exception:  # whatever it is: without this loop nothing would ever work again
+                log.exception("the connection to Redis at %s failed", self.where)
+            self._tried.set()
             await asyncio.sleep(pauses.take())
 
+    async def _live(self) -> bool:
+        """From one connection's beginning to its end. Whether it was of any use."""
+        self.address = await self._locate()
+        connected = await connect(self._target, self.address, self, self._fates.scripts.values())
+        self.version = connected.version
+        try:
+            return await self._watch(connected.wire)
+        finally:
+            connected.wire.abort()
+            await asyncio.wait({connected.wire.gone}, timeout=1)
+
     async def _watch(self, wire: Wire) -> bool:
-        """Until the connection ends. Whether it was of any use."""
+        """Until the connection ends. Whether it was ever usable."""
         self._wire = wire
         self._breaker.trip()
         useful = False

@@ -7,7 +7,7 @@ from typing import Any
 
 from authz.store.floods import Floods
 from authz.store.protocols import Clock
-from authz.store.redis.client import async_client, close_async, sync_client
+from authz.store.redis.client import async_client, sync_client
 from authz.store.redis.denials import RedisDenialLog
 from authz.store.redis.directory import RedisDirectory
 from authz.store.redis.on_demand import OnDemand
@@ -61,7 +61,7 @@ class ServiceRecords:
         """Write the rest, if Redis takes it at once; then let go of the clients."""
         await self._writing.close()
         await self.directory.close()
-        await close_async(self._behind)
+        await self._behind.aclose()
         await asyncio.to_thread(self._at_hand.close)
 
 

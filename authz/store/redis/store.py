@@ -7,6 +7,7 @@ from authz.store.fallback import FallbackCounters
 from authz.store.protocols import Clock
 from authz.store.redis.client import sync_client
 from authz.store.redis.counters import RedisCounters
+from authz.store.redis.ledger.confirmed import Confirmed
 from authz.store.redis.ledger.keeper import LedgerKeeper
 from authz.store.redis.ledger.reading import RedisLedger
 from authz.store.redis.link_open import open_link
@@ -48,7 +49,11 @@ class RedisStore(ServiceStore):
         self.denial_log = self._records.denial_log
         self.trials = self._records.trials
         self.trial_log = self._records.trial_log
-        self.ledger = DurableLedger(RedisLedger(self._reading, self._link.shards, clock), _acknowledged)
+        # A settlement is in Redis, its entry in the same step, before it is acknowledged.
+        self._confirmed = Confirmed(self._folding, self._link.shards, target.wait_replicas)
+        self.ledger = DurableLedger(
+            RedisLedger(self._reading, self._link.shards, clock), self._confirmed.durable
+        )
 
     @property
     def dropped_denials(self) -> int:
@@ -89,11 +94,8 @@ class RedisStore(ServiceStore):
         await self._fallback.close()
         await self._presence.close()
         await self._keeper.close()
+        await self._confirmed.close()
         await self._records.close()
         await self._link.close()
         await asyncio.to_thread(self._folding.close)
         await asyncio.to_thread(self._reading.close)
-
-
-async def _acknowledged() -> None:
-    """A settlement is in Redis, its entry in the same step, before it is acknowledged."""

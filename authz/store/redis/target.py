@@ -33,7 +33,8 @@ class Target:
     ```
     and after a `?`, each optional: `ca=FILE` (PEM of who signed the servers' certificates), `cert=FILE`
     and `key=FILE` (our own certificate), `password_file=FILE` (read anew for each connection),
-    `sentinel_user=`, `sentinel_password_file=FILE` (where the Sentinels want them), `budget=50ms`.
+    `sentinel_user=`, `sentinel_password_file=FILE` (where the Sentinels want them), `budget=50ms`,
+    `wait_replicas=N` (a settlement counts as durable when so many replicas have it).
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Target:
     cert: str = ""
     key: str = ""
     budget_ms: int = BUDGET_MS
+    wait_replicas: int = 0
     user: str = ""
     password_file: str = ""
     sentinel_user: str = ""
@@ -73,6 +75,7 @@ class Target:
             user=unquote(user),
             _password=unquote(password),
             budget_ms=_milliseconds(options.get("budget", f"{BUDGET_MS}ms")),
+            wait_replicas=_count(options.get("wait_replicas", "0")),
             name=name,
             db=db,
             ca=options.get("ca", ""),
@@ -115,7 +118,10 @@ def _context(ca: str, cert: str, key: str, stamps: tuple[int, ...]) -> ssl.SSLCo
 
 
 def _options(parts: SplitResult) -> dict[str, str]:
-    known = ("ca", "cert", "key", "password_file", "sentinel_user", "sentinel_password_file", "budget")
+    known = (
+        "ca", "cert", "key", "password_file", "sentinel_user", "sentinel_password_file", "budget",
+        "wait_replicas",
+    )  # fmt: skip
     found = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name in found:
         if name not in known:
@@ -165,6 +171,12 @@ def _milliseconds(text: str) -> int:
     if not number.isdecimal() or not 1 <= int(number) <= 10_000:
         raise StoreUnusable("?budget= is what a decision may wait for Redis: 1ms to 10000ms")
     return int(number)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) > 16:
+        raise StoreUnusable("?wait_replicas= is how many replicas must have a settlement: 0 to 16")
+    return int(text)
 
 
 def _read(path: str) -> str:

@@ -160,8 +160,8 @@ class Saving:
         for entry in fresh:
             day = _day(entry)
             bucket = self._days[day]
-            # Behind all that are there, and not before its end: whoever reads backwards knows when to stop.
-            place = bucket.last.next(max(entry.at, entry.ended_at))
+            # Behind all that are there, never before its moment: who reads backwards knows when to stop.
+            place = bucket.last.next(entry.at)
             self._days[day] = Bucket(bucket.fan, place, bucket.size + 1)
             change.add("XADD", entries_key(shard, day), place.id, "b", encode(entry))
             for spot in self._spots_of(entry):

@@ -13,7 +13,7 @@ if #denied > 0 then
 end
 for i, hold in ipairs(holds) do
   if hold[KIND] ~= CONCURRENCY then
-    kind_of(hold).add(counters[i].state, hold[AMOUNT])
+    kind_of(hold).charge(counters[i].state, hold[AMOUNT])
   end
 end
 return admission(RESERVED, holds, counters, over, entries, true)

@@ -48,8 +48,7 @@ for i, hold in ipairs(holds) do
     labels[i] = encode(LABEL, 0, 0, 0)
   else
     local kind = kind_of(hold)
-    kind.add(counter.state, amount)
-    labels[i] = encode(LABEL, kind.label(counter.state))
+    labels[i] = encode(LABEL, kind.charge(counter.state, amount))
     if remembered and amount > 0 and hold[UNIT] ~= 'requests' then
       local _, _, mark = kind.stand(hold, counter.state)
       if counter.held == 0 or mark > counter.mark then

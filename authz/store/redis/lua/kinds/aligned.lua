@@ -2,8 +2,6 @@
 -- `finish` is the end of the window, `after` that of the next one: `finish` where it is not known, and 0
 -- where not even that is. `debt` is the part of `used` that came in beyond its holds.
 local function aligned()
-  local kind = {}
-
   -- The start of the one before, the start, the end and the next end of the window that holds `now`; nil:
   -- the caller's calendar does not know it.
   local function window_of(hold)
@@ -23,16 +21,16 @@ local function aligned()
   end
 
   -- What of the debt stands above the quota, up to one quota.
-  function kind.carried(hold, state)
+  local function carried(hold, state)
     return min(hold[QUOTA], state.debt, max(0, state.used - hold[QUOTA]))
   end
 
-  function kind.read(raw)
+  local function read(raw)
     local start, finish, after, used, debt = decode('<ddddd', raw, BODY)
     return {start = start, finish = finish, after = after, used = used, debt = debt}
   end
 
-  function kind.write(hold, state)
+  local function write(hold, state)
     local spent_at = state.finish
     if state.after > state.finish then
       spent_at = state.debt > 0 and state.after or spent_at
@@ -42,7 +40,7 @@ local function aligned()
     return encode('<ddddd', state.start, state.finish, state.after, state.used, state.debt), spent_at
   end
 
-  function kind.view(hold, state)
+  local function view(hold, state)
     if state and state.start <= now and now < state.finish then
       return state
     end
@@ -57,31 +55,32 @@ local function aligned()
       end
       used, debt = state.used, state.debt -- the calendar was changed, or where it ends was not known
     elseif state and (state.finish == start or state.start == before) then
-      used = kind.carried(hold, state)
+      used = carried(hold, state)
       debt = used
     end
     return {start = start, finish = finish, after = after, used = used, debt = debt}
   end
 
-  function kind.fits(hold, state)
+  local function fits(hold, state)
     return hold[AMOUNT] <= hold[QUOTA] - state.used
   end
 
-  function kind.add(state, amount)
+  -- And the label of what is charged.
+  local function charge(state, amount)
     state.used = min(MAX, state.used + amount)
-  end
-
-  function kind.label(state)
     return state.start, state.finish, state.after
   end
 
-  function kind.stand(hold, state)
+  local function stand(hold, state)
     return state.used, max(0, state.finish - now), state.start
   end
 
-  function kind.wait(hold, state)
+  local function wait(hold, state)
     return hold[AMOUNT] > hold[QUOTA] and -1 or max(1, state.finish - now)
   end
 
-  return kind
+  return {
+    read = read, write = write, view = view, fits = fits, charge = charge, stand = stand, wait = wait,
+    carried = carried,
+  }
 end

@@ -2,8 +2,6 @@
 -- rate / window in lowest terms is q / p: a unit is p parts, of which q drain each ms, so nothing is rounded.
 -- Nothing goes beyond 2^53 - 1 parts; a limit that needs more than half of that is refused.
 local function gcra()
-  local kind = {}
-
   local function scale_of(hold)
     local a, b = hold[WINDOW], hold[RATE]
     while b > 0 do
@@ -30,14 +28,12 @@ local function gcra()
     return max(0, level - q * ms)
   end
 
-  kind.scale_of, kind.rescaled, kind.drained = scale_of, rescaled, drained
-
-  function kind.read(raw)
+  local function read(raw)
     local q, p, level, at, returned, since = decode('<dddddd', raw, BODY)
     return {q = q, p = p, level = level, at = at, returned = returned, since = since}
   end
 
-  function kind.write(hold, state)
+  local function write(hold, state)
     local spent_at = state.at
     if state.level > 0 then
       spent_at = state.q > 0 and state.at + divided_up(state.level, state.q) or MAX
@@ -45,7 +41,7 @@ local function gcra()
     return encode('<dddddd', state.q, state.p, state.level, state.at, state.returned, state.since), spent_at
   end
 
-  function kind.view(hold, state)
+  local function view(hold, state)
     local q, p = scale_of(hold)
     if not state then
       return {q = q, p = p, level = 0, at = now, returned = 0, since = now}
@@ -59,23 +55,21 @@ local function gcra()
     return state
   end
 
-  function kind.fits(hold, state)
+  local function fits(hold, state)
     local amount, quota, p = hold[AMOUNT], hold[QUOTA], state.p
     return amount <= quota and amount * p <= quota * p - state.level
   end
 
-  function kind.add(state, amount)
+  -- And the label of what is charged.
+  local function charge(state, amount)
     if state.level == 0 then -- a new busy period: older holds have drained
       state.returned, state.since = 0, max(state.since, state.at)
     end
     state.level = min(MAX, state.level + amount * state.p)
-  end
-
-  function kind.label(state)
     return state.level, state.at, state.returned
   end
 
-  function kind.stand(hold, state)
+  local function stand(hold, state)
     if state.level == 0 then
       return 0, 0, 0
     end
@@ -83,7 +77,7 @@ local function gcra()
     return divided_up(state.level, state.p), reset, 0
   end
 
-  function kind.wait(hold, state)
+  local function wait(hold, state)
     if hold[AMOUNT] > hold[QUOTA] or hold[RATE] <= 0 then
       return -1
     end
@@ -91,5 +85,8 @@ local function gcra()
     return max(1, divided_up(excess, state.q) + state.at - now)
   end
 
-  return kind
+  return {
+    read = read, write = write, view = view, fits = fits, charge = charge, stand = stand, wait = wait,
+    scale_of = scale_of, rescaled = rescaled, drained = drained,
+  }
 end

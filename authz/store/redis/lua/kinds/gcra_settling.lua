@@ -38,7 +38,7 @@ local function settle_gcra(kind)
     else
       state = kind.view(hold)
     end
-    kind.add(state, amount)
+    kind.charge(state, amount)
     return state
   end
 

@@ -3,13 +3,11 @@
 -- pairs of number and amount, newest first, for a charge touches `newest` alone.
 -- Their sum stops at 2^53, beyond every quota: only limits in a trial get there.
 local function sliding()
-  local kind = {}
-
   local function gone_at(hold, part)
     return (part + PARTS + 1) * (hold[WINDOW] / PARTS)
   end
 
-  function kind.less(state, amount)
+  local function less(state, amount)
     if state.older_sum < BEYOND then
       state.older_sum = state.older_sum - amount
       return
@@ -21,12 +19,12 @@ local function sliding()
     end
   end
 
-  function kind.read(raw)
+  local function read(raw)
     local head, newest, older_sum, rest = decode('<ddd', raw, BODY)
     return {head = head, newest = newest, older_sum = older_sum, older = cut(raw, rest)}
   end
 
-  function kind.write(hold, state)
+  local function write(hold, state)
     local last = state.newest > 0 and state.head or nil
     if not last and state.older ~= '' then
       last = decode(PAIR, state.older)
@@ -34,7 +32,7 @@ local function sliding()
     return encode('<ddd', state.head, state.newest, state.older_sum) .. state.older, last and gone_at(hold, last) or 0
   end
 
-  function kind.view(hold, state)
+  local function view(hold, state)
     local head = floor(now / (hold[WINDOW] / PARTS))
     if not state then
       return {head = head, newest = 0, older_sum = 0, older = ''}
@@ -52,24 +50,22 @@ local function sliding()
         break
       end
       state.older = cut(state.older, 1, -PAIR_SIZE - 1)
-      kind.less(state, amount)
+      less(state, amount)
     end
     return state
   end
 
-  function kind.fits(hold, state)
+  local function fits(hold, state)
     return hold[AMOUNT] <= hold[QUOTA] - min(BEYOND, state.newest + state.older_sum)
   end
 
-  function kind.add(state, amount)
+  -- And the label of what is charged.
+  local function charge(state, amount)
     state.newest = min(MAX, state.newest + amount)
-  end
-
-  function kind.label(state)
     return state.head, 0, 0
   end
 
-  function kind.stand(hold, state)
+  local function stand(hold, state)
     local used, last = min(BEYOND, state.newest + state.older_sum), state.head
     if used == 0 then
       return 0, 0, 0
@@ -79,7 +75,7 @@ local function sliding()
     return used, max(0, gone_at(hold, last) - now), 0
   end
 
-  function kind.wait(hold, state)
+  local function wait(hold, state)
     local room = hold[QUOTA] - hold[AMOUNT]
     if room < 0 then
       return -1
@@ -97,5 +93,8 @@ local function sliding()
     return max(1, gone_at(hold, last) - now)
   end
 
-  return kind
+  return {
+    read = read, write = write, view = view, fits = fits, charge = charge, stand = stand, wait = wait,
+    less = less,
+  }
 end

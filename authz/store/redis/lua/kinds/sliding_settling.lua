@@ -24,7 +24,7 @@ local function settle_sliding(kind)
 
   function kind.owe(hold, state, label, amount)
     state = kind.view(hold, state)
-    kind.add(state, amount)
+    kind.charge(state, amount)
     return state
   end
 
