@@ -34,10 +34,6 @@ _encode = msgspec.json.Encoder().encode
 _Row = tuple[Any, ...]
 _AT, _FIRST = 2, 3  # in a row: its moment, and where begins what its sums are of
 _LAST = _FIRST + len(DIMENSIONS) + len(AMOUNTS)
-    2,
-    3,
-    3 + len(DIMENSIONS) + len(AMOUNTS),
-)  # of a row: its moment, and what is summed by it
 _Key = tuple[str, ...]  # a day and the dimensions
 
 
