@@ -39,6 +39,7 @@ from authz.store.protocols import (
     Counters,
     Directory,
     Exhausted,
+    OnFailure,
     Reserved,
     StoreUnavailable,
 )
@@ -215,10 +216,12 @@ class Decider:
                     b"" if listing else facts_of(spending, known.client_request_id),
                 )
         except StoreUnavailable as failure:
-            self._store_failed("reserve")
-            return self._refuse(
-                known, Refusal(Reason.STORE_UNAVAILABLE, detail=without_store(failure, planned))
-            )
+            if any(each.hold.on_failure is not OnFailure.ALLOW and not each.hold.shadow for each in planned):
+                self._store_failed("reserve")
+                return self._refuse(
+                    known, Refusal(Reason.STORE_UNAVAILABLE, detail=without_store(failure, planned))
+                )
+            planned, reservation, outcome = (), None, Reserved((), local=True)  # nobody remembers it
         if outcome.local:
             self._store_failed("reserve")
             known.local = True

@@ -5,6 +5,7 @@ import asyncio
 from authz.store.durable import DurableLedger
 from authz.store.fallback import FallbackCounters
 from authz.store.protocols import Clock
+from authz.store.reconciling import Without
 from authz.store.redis.client import sync_client
 from authz.store.redis.counters import RedisCounters
 from authz.store.redis.ledger.confirmed import Confirmed
@@ -62,6 +63,10 @@ class RedisStore(ServiceStore):
     @property
     def expired(self) -> int:
         return self._counted.expired
+
+    @property
+    def without(self) -> Without:
+        return self._fallback.without
 
     @property
     def trouble(self) -> str | None:
