@@ -13,6 +13,7 @@ from authz.store.protocols import Exhausted, Hold, Level, Outcome, Remembered, R
 from authz.store.redis import names, scripts
 from authz.store.redis.calls import CANCELLED_MS
 from authz.store.redis.counters import RedisCounters
+from authz.store.redis.fineness import too_fine
 from authz.store.redis.script import Script, compose
 from authz.store.redis.standing import decode_counter
 from authz.store.reservations import GRAIN, LATE, LATE_GRAIN, REPLAY, SETTLED
@@ -190,6 +191,29 @@ class TestBuckets:
     def test_one_that_is_too_fine_is_refused_in_words(self, counters: RedisCounters) -> None:
         with pytest.raises(StoreUnavailable, match="too fine"):
             reserve(counters, "a", gcra(10**7 + 19, unit=Unit.TOKENS, window=30 * DAY))
+
+    @pytest.mark.parametrize(
+        ("burst", "rate", "window"),
+        [
+            (2**52, 1, 1),
+            (2**52 + 1, 1, 1),
+            (2**21, 3, 2**31),
+            (2**21 + 1, 3, 2**31),
+            (10**12, 10**12, 30 * DAY),
+            (10**6, 10**6, 30 * DAY),
+            (10**6 + 1, 10**6 + 1, 30 * DAY),
+            (1, 0, 30 * DAY),
+        ],
+    )
+    def test_a_configuration_can_be_told_before(
+        self, counters: RedisCounters, burst: int, rate: int, window: int
+    ) -> None:
+        try:
+            reserve(counters, "a", gcra(rate, burst=burst, window=window))
+            refused = False
+        except StoreUnavailable:
+            refused = True
+        assert too_fine(burst, rate, window) == refused
 
     @pytest.mark.parametrize(("first", "then"), [(60, 90), (90, 60), (60, 61), (61, 60), (1, 59), (60, 0)])
     def test_a_changed_rate_takes_nothing_away(

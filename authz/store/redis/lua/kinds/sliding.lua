@@ -4,7 +4,7 @@
 -- Their sum stops at 2^53, beyond every quota: only limits in a trial get there.
 local function sliding()
   local function gone_at(hold, part)
-    return (part + PARTS + 1) * (hold[WINDOW] / PARTS)
+    return (part + PARTS + 1) * floor(hold[WINDOW] / PARTS)
   end
 
   local function less(state, amount)
@@ -33,7 +33,7 @@ local function sliding()
   end
 
   local function view(hold, state)
-    local head = floor(now / (hold[WINDOW] / PARTS))
+    local head = floor(now / floor(hold[WINDOW] / PARTS))
     if not state then
       return {head = head, newest = 0, older_sum = 0, older = ''}
     elseif head <= state.head then
