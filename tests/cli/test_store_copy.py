@@ -262,6 +262,7 @@ def test_it_follows_a_service_until_that_ends(
     assert child.wait(seconds=60) == 0, child.output()
     rows = json.loads(child.output()[child.output().index("[") :])
     assert counts(rows)["entries"] == 32
+    assert "a service may start" in child.output()
     assert seen(redis.url) == seen(a)
 
 
