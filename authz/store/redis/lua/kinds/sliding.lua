@@ -29,7 +29,8 @@ local function sliding()
     if not last and state.older ~= '' then
       last = decode(PAIR, state.older)
     end
-    return encode('<ddd', state.head, state.newest, state.older_sum) .. state.older, last and gone_at(hold, last) or 0
+    local body = encode('<ddd', state.head, state.newest, state.older_sum) .. state.older
+    return body, last and gone_at(hold, last) or 0
   end
 
   local function view(hold, state)
