@@ -74,6 +74,7 @@ class App:
             denials_dropped=lambda: self._store.dropped_denials,
             expired=lambda: self._store.expired,
             tried=lambda: self._store.trials.totals,
+            without=lambda: self._store.without,
             names=lambda counter: name_of(counter, self._policies()),
         )
         self._decider = Decider(

@@ -34,6 +34,7 @@ from authz.store.protocols import (
     Counters,
     Directory,
     Exhausted,
+    OnFailure,
     Reserved,
     StoreUnavailable,
 )
@@ -190,8 +191,11 @@ class Decider:
                     b"" if listing else facts_of(spending, known.client_request_id),
                 )
         except StoreUnavailable as failure:
-            self._store_failed("reserve")
-            return refuse(known, Refusal(Reason.STORE_UNAVAILABLE, detail=without_store(failure, planned)))
+            if any(each.hold.on_failure is not OnFailure.ALLOW and not each.hold.shadow for each in planned):
+                self._store_failed("reserve")
+                detail = without_store(failure, planned)
+                return refuse(known, Refusal(Reason.STORE_UNAVAILABLE, detail=detail))
+            planned, reservation, outcome = (), None, Reserved((), local=True)  # nobody remembers it
         if outcome.local:
             self._store_failed("reserve")
             known.local = True

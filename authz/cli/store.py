@@ -129,11 +129,7 @@ def _open(url: str, stack: ExitStack, owner_of: OwnerOf = _nobodys, *, new: bool
 def _copy(one: Side, other: Side, *, follow: bool, into_nonempty: bool, as_json: bool) -> int:
     if one.place == other.place:
         raise UsageError("both are the same store.")
-    user = other.used_by()
-    if user:
-        raise CommandError(
-            f"{other.place} is in use ({user}).", hint="Stop the service that uses it: it would count beside."
-        )
+    _check_unused(other)
     if not into_nonempty and not other.is_empty():
         raise CommandError(
             f"{other.place} has something in it.",
@@ -142,14 +138,35 @@ def _copy(one: Side, other: Side, *, follow: bool, into_nonempty: bool, as_json:
     copying = Copy(one, other, wall_clock)
     if follow:
         _follow(copying, one)
+        _check_unused(other)
     one.own()
-    parts = copying.finish()
-    for _ in range(_TRIES - 1):
-        if _is_whole(parts) or not one.used_by():
-            break
-        parts = copying.finish()
-    output.show_rows([part._asdict() for part in parts], COLUMNS, as_json=as_json, none="", spare=_SPARE)
+    parts = _finish(copying, one, other)
+    rows = [part._asdict() for part in parts]
+    output.show_rows(rows, COLUMNS, as_json=as_json, none="", spare=_SPARE)
     return _conclude(one, other, parts)
+
+
+def _check_unused(other: Side) -> None:
+    """Before its counters are replaced. Raises CommandError."""
+    user = other.used_by()
+    if user:
+        raise CommandError(
+            f"{other.place} is in use ({user}).", hint="Stop the service that uses it: it would count beside."
+        )
+
+
+def _finish(copying: Copy, one: Side, other: Side) -> Sequence[Part]:
+    """The last pass and the comparison; again where the source went on meanwhile."""
+    for _ in range(_TRIES):
+        parts = copying.finish()
+        if not one.used_by():
+            break
+        entries = copying.compare_entries()
+        if entries.is_whole and _is_whole(parts):
+            return [entries, *parts]
+    if _is_whole(parts) and not other.shuts_out:
+        output.note(f"note: all is copied; a service may start on {other.place}. Comparing every entry.")
+    return [copying.compare_entries(), *parts]
 
 
 def _conclude(one: Side, other: Side, parts: Sequence[Part]) -> int:

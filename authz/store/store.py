@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from authz.store.protocols import Counters, DenialLog, Denials, Directory, Ledger, Registry
+from authz.store.reconciling import Without
 from authz.store.trials import Trial, Trials
 
 
@@ -52,6 +53,11 @@ class ServiceStore(Store):
     def expired(self) -> int:
         """Reservations that nobody told the end of, since the start, as far as this process saw."""
         raise NotImplementedError
+
+    @property
+    def without(self) -> Without | None:
+        """What was decided while the store did not answer; None: such a store refuses then."""
+        return None
 
     def keep_ledger(self, milliseconds: int) -> None:
         """How long single entries are kept, from the next trim on."""

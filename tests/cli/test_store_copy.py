@@ -145,7 +145,7 @@ def test_what_runs_is_settled_where_it_was_copied_to(
     before = stands(redis.url, clock)
 
     async def tell() -> list[Outcome]:
-        link = open_link(Target.parse(redis.url))
+        link = open_link(Target.parse(f"{redis.url}?budget=10000ms"))
         await link.start()
         counters = RedisCounters(link, clock)
         names = ("rsv_20", "rsv_20", "rsv_30", "rsv_1")
@@ -189,7 +189,7 @@ def test_what_is_given_back_later_is_what_it_would_have_been(
         return found
 
     async def there() -> list[Any]:
-        link = open_link(Target.parse(redis.url))
+        link = open_link(Target.parse(f"{redis.url}?budget=10000ms"))
         await link.start()
         found = await go_on(RedisCounters(link, clock))
         await link.close()
@@ -262,6 +262,7 @@ def test_it_follows_a_service_until_that_ends(
     assert child.wait(seconds=60) == 0, child.output()
     rows = json.loads(child.output()[child.output().index("[") :])
     assert counts(rows)["entries"] == 32
+    assert "a service may start" in child.output()
     assert seen(redis.url) == seen(a)
 
 

@@ -124,6 +124,21 @@ async def test_each_limit_has_its_word(route: str, way: Way) -> None:
             assert decision.reason is Reason.STORE_UNAVAILABLE
 
 
+@pytest.mark.parametrize("route", ANSWERS)
+async def test_an_embedded_store_has_no_share(route: str) -> None:
+    site = Site()
+    site.way.way = Way.DOWN
+    decision = await site.ask(route, site.before(site.way))
+    if route in ("free", "open", "tried"):
+        assert isinstance(decision, Allow)
+        assert decision.without_store
+        assert decision.reservation is None
+    else:
+        assert isinstance(decision, Deny)
+        assert decision.reason is Reason.STORE_UNAVAILABLE
+    assert site.failed == ["reserve"]
+
+
 async def test_a_refusal_by_a_share_says_so() -> None:
     site = Site()
     site.way.way = Way.DOWN
@@ -170,16 +185,6 @@ async def test_once_the_store_answers_all_is_as_before() -> None:
     assert isinstance(again, Allow)
     assert not again.without_store
     assert status(await site.ask("share")) == 429, "one was spent without the store"
-
-
-@pytest.mark.parametrize("route", ["free", "open", "share"])
-async def test_counters_with_nothing_to_fall_back_on_refuse(route: str) -> None:
-    """As those of an embedded store: its trouble is the disk of the very same machine."""
-    site = Site()
-    site.way.way = Way.DOWN
-    refused = await site.ask(route, site.before(site.way))
-    assert isinstance(refused, Deny)
-    assert (refused.reason, refused.status) == (Reason.STORE_UNAVAILABLE, 503)
 
 
 def test_a_directory_that_does_not_answer_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:

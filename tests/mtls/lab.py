@@ -128,7 +128,13 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def gateway(self, name: str, change: Callable[[AuthzTls], AuthzTls] = lambda tls: tls) -> Rendered:
+    def gateway(
+        self,
+        name: str,
+        change: Callable[[AuthzTls], AuthzTls] = lambda tls: tls,
+        *,
+        kind: type[Rendered] | None = None,
+    ) -> Rendered:
         """One as `authz render` makes it of the configuration; `change` makes it show something else."""
 
         def configured(settings: RenderSettings) -> RenderSettings:
@@ -145,7 +151,7 @@ class Lab:
             model=self.model.port,
             log=self._log,
         )
-        return GATEWAYS[name](around, configured)
+        return (kind or GATEWAYS[name])(around, configured)
 
     def key(self) -> MintedKey:
         minted = add_key(self.service.registry)

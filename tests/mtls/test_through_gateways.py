@@ -11,7 +11,7 @@ from authz.store.records import Entry, Source
 from tests.acceptance.lab import eventually
 from tests.mtls.lab import GATEWAYS, UPSTREAM, Lab, shows
 from tests.support.raw_http import RawResponse, exchange, request_bytes
-from tests.support.rendered import Rendered
+from tests.support.rendered import Rendered, RenderedNginxWithoutNjs
 
 Headers = list[tuple[str | bytes, str | bytes]]
 
@@ -65,6 +65,14 @@ def test_it_settles(lab: Lab, gateway: Rendered, kind: str) -> None:
     eventually(settled)
     assert [each.gateway for each in entries] == [kind]
     assert (entries[0].note.source is Source.REPORTED) is (kind != "caddy")
+
+
+def test_nginx_without_njs(lab: Lab) -> None:
+    with lab.gateway("nginx", kind=RenderedNginxWithoutNjs) as gateway:
+        assert ask(lab, gateway, "/echo/headers", lab.key().key).status == 200
+        (received,) = lab.model.received()
+        assert received.header("authorization") == f"Bearer {UPSTREAM}"
+        assert ask(lab, gateway, "/echo/here").status == 200
 
 
 @pytest.mark.parametrize("which", ["of another authority", "of nobody that is named"])

@@ -1,75 +1,21 @@
-"""The scripts by themselves: what they name, keep, forget and take back, and numbers at the end of a double."""
+"""The scripts by themselves: what they name, keep and forget, and numbers at the end of a double."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from authz.quota import MAX_AMOUNT, Unit
 from authz.store.counting import gcra as exact
-from authz.store.protocols import Exhausted, Hold, Level, Outcome, Remembered, Reserved, StoreUnavailable
+from authz.store.protocols import Exhausted, Outcome, Remembered, Reserved, StoreUnavailable
 from authz.store.redis import names, scripts
-from authz.store.redis.calls import CANCELLED_MS
 from authz.store.redis.counters import RedisCounters
+from authz.store.redis.fineness import too_fine
 from authz.store.redis.script import Script, compose
 from authz.store.redis.standing import decode_counter
 from authz.store.reservations import GRAIN, LATE, LATE_GRAIN, REPLAY, SETTLED
-from tests.contract.kit import DAY, HOUR, MINUTE, Clock, calendar, fixed, gcra, note, sliding, slot
+from tests.contract.kit import DAY, HOUR, MINUTE, Clock, calendar, fixed, gcra, sliding, slot
 from tests.redis.direct import DirectLink, at_once
-from tests.redis.twins import awaited, closed_of
-from tests.support.redis import RedisServer
-
-HOLDS = (gcra(60), fixed(1000, 400), sliding(1000, 400), slot(2))
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def link(server: RedisServer) -> Iterator[DirectLink]:
-    link = DirectLink(server.port)
-    yield link
-    link.connection.disconnect()
-
-
-@pytest.fixture
-def counters(link: DirectLink, clock: Clock) -> RedisCounters:
-    return RedisCounters(link, clock)
-
-
-def reserve(
-    counters: RedisCounters, name: str, *holds: Hold, ttl: int = MINUTE, known: bytes = b"facts"
-) -> Reserved | Exhausted:
-    answer: Reserved | Exhausted = at_once(counters.reserve(name, "edge", holds, ttl, known))
-    return answer
-
-
-def left(counters: RedisCounters, *holds: Hold) -> list[int]:
-    bare = [
-        Hold(hold.key, hold.kind, hold.unit, hold.quota, 0, hold.window, hold.rate, hold.bounds)
-        for hold in holds
-    ]
-    answer = at_once(counters.peek(bare))
-    return [level.remaining for level in answer.levels]
-
-
-def settle(counters: RedisCounters, name: str, **used: int) -> Outcome:
-    actual = {Unit(unit): amount for unit, amount in used.items()}
-    outcome: Outcome = at_once(counters.settle(name, "edge", actual, note())).outcome
-    return outcome
-
-
-def undo(link: DirectLink) -> Any:
-    (last,) = link.undos
-    return at_once(awaited(link.run(last.script, last.keys, last.args)))
-
-
-def ended(link: DirectLink) -> list[Any]:
-    return [closed_of(fields[1]) for _, fields in link.command("XRANGE", names.closed("0"), "-", "+").value]
+from tests.redis.scripts_kit import HOLDS, left, reserve, settle, undo
 
 
 class TestTexts:
@@ -191,6 +137,29 @@ class TestBuckets:
         with pytest.raises(StoreUnavailable, match="too fine"):
             reserve(counters, "a", gcra(10**7 + 19, unit=Unit.TOKENS, window=30 * DAY))
 
+    @pytest.mark.parametrize(
+        ("burst", "rate", "window"),
+        [
+            (2**52, 1, 1),
+            (2**52 + 1, 1, 1),
+            (2**21, 3, 2**31),
+            (2**21 + 1, 3, 2**31),
+            (10**12, 10**12, 30 * DAY),
+            (10**6, 10**6, 30 * DAY),
+            (10**6 + 1, 10**6 + 1, 30 * DAY),
+            (1, 0, 30 * DAY),
+        ],
+    )
+    def test_a_configuration_can_be_told_before(
+        self, counters: RedisCounters, burst: int, rate: int, window: int
+    ) -> None:
+        try:
+            reserve(counters, "a", gcra(rate, burst=burst, window=window))
+            refused = False
+        except StoreUnavailable:
+            refused = True
+        assert too_fine(burst, rate, window) == refused
+
     @pytest.mark.parametrize(("first", "then"), [(60, 90), (90, 60), (60, 61), (61, 60), (1, 59), (60, 0)])
     def test_a_changed_rate_takes_nothing_away(
         self, link: DirectLink, counters: RedisCounters, clock: Clock, first: int, then: int
@@ -235,150 +204,3 @@ class TestBuckets:
         before = left(counters, hold)
         assert settle(counters, "first", tokens=0) is Outcome.SETTLED
         assert left(counters, hold) == before
-
-
-class TestCancelling:
-    def test_what_ran_is_as_if_it_had_never_been(
-        self, link: DirectLink, counters: RedisCounters, clock: Clock
-    ) -> None:
-        holds = (*HOLDS, calendar(1000, 400, clock.now))
-        reserve(counters, "before", *holds)
-        before = left(counters, *holds)
-        reserve(counters, "a", *holds)
-        assert undo(link) == 1
-        assert left(counters, *holds) == before
-        assert at_once(counters.find("a", "edge")) is Outcome.UNKNOWN
-        clock.pass_(HOUR)
-        left(counters)
-        assert [closed.reservation for closed in ended(link)] == ["before"], "it is no entry in the ledger"
-        assert undo(link) == 0, "once"
-
-    def test_what_comes_later_does_nothing(self, link: DirectLink, counters: RedisCounters) -> None:
-        key = (names.running("0"),)
-        (attempt,) = ["0a"]
-        assert (
-            at_once(awaited(link.run(scripts.CANCEL, key, (counters.calls.now, "a", attempt, CANCELLED_MS))))
-            == 0
-        )
-        late = counters.calls.reserve("0", "a", attempt, "edge", HOLDS, MINUTE, b"facts")
-        with pytest.raises(StoreUnavailable, match="given up"):
-            counters.calls.answer(at_once(awaited(late)))
-        assert left(counters, *HOLDS) == [60, 1000, 1000, 2]
-        answer = reserve(counters, "a", *HOLDS)
-        assert isinstance(answer, Reserved), "the gateway's own retry is another attempt"
-        assert not answer.replay
-
-    def test_only_what_this_attempt_made(
-        self, link: DirectLink, counters: RedisCounters, clock: Clock
-    ) -> None:
-        reserve(counters, "a", *HOLDS)
-        clock.pass_(REPLAY)
-        used = left(counters, *HOLDS)
-        reserve(counters, "a", *HOLDS)
-        assert undo(link) == 1, "the second attempt under the id"
-        assert left(counters, *HOLDS) == used
-        assert isinstance(at_once(counters.find("a", "edge")), Remembered)
-
-    def test_95_two_wait_for_one_reservation(self, link: DirectLink, counters: RedisCounters) -> None:
-        """A gateway asks again, elsewhere, before the first attempt is given up: the second was let through."""
-        reserve(counters, "a", *HOLDS)
-        (first,) = link.undos
-        again = reserve(counters, "a", *HOLDS)
-        assert isinstance(again, Reserved)
-        assert again.replay
-        assert at_once(awaited(link.run(first.script, first.keys, first.args))) == 0
-        assert undo(link) == 0
-        assert left(counters, *HOLDS) == [59, 600, 600, 1]
-        assert settle(counters, "a", tokens=0) is Outcome.SETTLED
-
-    @pytest.mark.parametrize("ended", ["settled", "expired"])
-    def test_what_is_over_stays_as_it_is(
-        self, link: DirectLink, counters: RedisCounters, clock: Clock, ended: str
-    ) -> None:
-        hold = fixed(1000, 400, window=DAY)
-        reserve(counters, "a", hold)
-        (attempt,) = link.undos
-        if ended == "settled":
-            settle(counters, "a", tokens=100)
-        else:
-            clock.pass_(HOUR)
-            left(counters)
-        before = left(counters, hold)
-        assert at_once(awaited(link.run(attempt.script, attempt.keys, attempt.args))) == 0
-        assert left(counters, hold) == before
-
-    def test_requests_alone_too(self, link: DirectLink, counters: RedisCounters) -> None:
-        reserve(counters, "a", gcra(60), known=b"")
-        assert undo(link) == 1
-        assert left(counters, gcra(60)) == [60]
-
-
-class TestSweeping:
-    def test_an_admission_ends_some_of_what_is_over(
-        self, link: DirectLink, counters: RedisCounters, clock: Clock
-    ) -> None:
-        for n in range(5):
-            reserve(counters, f"r{n}", fixed(10_000, 400, window=DAY), ttl=50)
-        clock.pass_(GRAIN)
-        reserve(counters, "a", fixed(10_000, 400, window=DAY))
-        assert (counters.expired, len(ended(link))) == (3, 3)
-        answer = at_once(counters.peek([fixed(10_000, 0, window=DAY)]))
-        assert (counters.expired, len(ended(link))) == (5, 5)
-        assert answer.levels == (Level(7600, answer.levels[0].reset_ms, 400),)
-
-    def test_what_is_open_without_a_record_is_dropped(
-        self, link: DirectLink, counters: RedisCounters, clock: Clock
-    ) -> None:
-        reserve(counters, "a", fixed(1000, 400), ttl=50)
-        link.command("DEL", names.reservation("0", "a"))
-        clock.pass_(HOUR)
-        left(counters)
-        assert link.command("ZCARD", names.running("0")).value == 0
-        assert counters.expired == 0
-
-    def test_nobody_looked_for_days(self, link: DirectLink, counters: RedisCounters, clock: Clock) -> None:
-        """Its entry is owed to the ledger, however late."""
-        reserve(counters, "a", fixed(1000, 400), ttl=50)
-        clock.pass_(40 * DAY)
-        assert at_once(counters.find("a", "edge")) is Outcome.UNKNOWN
-        left(counters)
-        (closed,) = ended(link)
-        assert (closed.reservation, closed.expired) == ("a", True)
-
-
-class TestFull:
-    def test_as_many_are_open_as_may_be(self, link: DirectLink, clock: Clock) -> None:
-        counters = RedisCounters(link, clock, most_open=2)
-        for n in range(3):
-            assert isinstance(reserve(counters, f"r{n}", fixed(10_000, 400)), Reserved)
-        assert settle(counters, "r2") is Outcome.UNKNOWN
-        assert [closed.reservation.partition("~")[0] for closed in ended(link)] == ["r2"]
-        with pytest.raises(StoreUnavailable, match="as many requests"):
-            reserve(counters, "s", slot(9))
-        assert left(counters, slot(9)) == [9]
-
-    def test_late_ones_beyond_their_list_are_forgotten(self, link: DirectLink, clock: Clock) -> None:
-        counters = RedisCounters(link, clock, most_late=1)
-        for n in range(3):
-            reserve(counters, f"r{n}", fixed(10_000, 400, window=DAY), ttl=50 + n * GRAIN)
-        clock.pass_(MINUTE)
-        left(counters)
-        assert [settle(counters, f"r{n}") for n in range(3)] == ["unknown", "unknown", "corrected"]
-        assert link.command("LLEN", names.late("0")).value == 1
-
-    def test_a_server_without_memory_admits_nothing_and_still_settles(
-        self, tmp_path: Path, clock: Clock
-    ) -> None:
-        with RedisServer(tmp_path) as server:
-            link = DirectLink(server.port)
-            counters = RedisCounters(link, clock)
-            reserve(counters, "a", *HOLDS)
-            at_once(counters.peek(HOLDS))
-            server.call("CONFIG", "SET", "maxmemory", 1)
-            before = {key: link.command("DUMP", key).value for key in link.command("KEYS", "*").value}
-            with pytest.raises(redis.ResponseError, match="OOM"):
-                reserve(counters, "b", *HOLDS)
-            assert {key: link.command("DUMP", key).value for key in link.command("KEYS", "*").value} == before
-            assert settle(counters, "a", tokens=1500) is Outcome.SETTLED
-            assert [closed.reservation for closed in ended(link)] == ["a"]
-            link.connection.disconnect()

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from authz.store.copying.side import DENIALS_KEPT_MS, Counting, Side, Sums
 from authz.store.counting import KINDS, spent_at
-from authz.store.records import Entry
+from authz.store.records import Entry, Source
 from authz.store.reservations import LATE
 from authz.store.trials import HOUR_MS
 
@@ -70,29 +70,43 @@ def compare(source: Side, target: Side, counting: Counting, now: int) -> Iterato
 
 
 def compare_entries(source: Side, target: Side, repair: Callable[[list[Entry]], None]) -> Part:
-    """Day for day. What is missing is handed to `repair`, and looked for once more."""
-    tallies = Tally(), Tally()
+    """Day for day. What is missing is handed to `repair`, and looked for once more.
+
+    A service may use the target meanwhile: it adds, and puts right what had expired.
+    """
+    wanted, there = Tally(), Tally()
     missing = 0
     for day in sorted({*source.days(), *target.days()}):
-        there = _hashes_of_day(target, day)
-        lacking = _lacking(source, day, there)
+        held = _Held(target, day)
+        lacking = held.lacking(source, day)
         if lacking:
             repair(lacking)
-            there = _hashes_of_day(target, day)
-        wanted = _hashes_of_day(source, day)
-        missing += len(wanted - there)
-        tallies[0].add(wanted)
-        tallies[1].add(there)
-    one, other = tallies
-    return Part("entries", one.count, other.count, missing, one.digest, other.digest)
+            held = _Held(target, day)
+            missing += len(held.lacking(source, day))
+        wanted.add({_hash(entry) for entries in source.entries(day) for entry in entries})
+        there.add(held.hashes)
+    return Part("entries", wanted.count, there.count, missing, wanted.digest, there.digest)
 
 
-def _hashes_of_day(side: Side, day: int) -> set[int]:
-    return {_hash(entry) for entries in side.entries(day) for entry in entries}
+class _Held:
+    """Entries of a day, by hash."""
 
+    def __init__(self, side: Side, day: int) -> None:
+        self.hashes: set[int] = set()
+        self._corrected: set[tuple[str, int]] = set()
+        for entries in side.entries(day):
+            for entry in entries:
+                self.hashes.add(_hash(entry))
+                if entry.note.source is Source.CORRECTED:
+                    self._corrected.add((entry.reservation, entry.at))
 
-def _lacking(source: Side, day: int, there: set[int]) -> list[Entry]:
-    return [entry for entries in source.entries(day) for entry in entries if _hash(entry) not in there]
+    def lacking(self, source: Side, day: int) -> list[Entry]:
+        return [entry for entries in source.entries(day) for entry in entries if not self._holds(entry)]
+
+    def _holds(self, entry: Entry) -> bool:
+        if _hash(entry) in self.hashes:
+            return True
+        return entry.note.source is Source.EXPIRED and (entry.reservation, entry.at) in self._corrected
 
 
 def _part(name: str, source: Iterable[Any], target: Iterable[Any]) -> Part:

@@ -1,58 +1,58 @@
 """The copy itself: pass after pass over what has changed, the counters last, then the comparison."""
 
-from collections.abc import Callable, Sequence
-
 from authz.store.copying.compare import Part, compare, compare_entries
 from authz.store.copying.records import Records
 from authz.store.copying.side import DENIALS_KEPT_MS, Side
 from authz.store.days import Days
 from authz.store.protocols import Clock
-from authz.store.records import Entry
 
 
 class Copy:
-    """From `source` into `target`. `told` hears of entries as they are copied."""
+    """From `source` into `target`."""
 
-    def __init__(
-        self, source: Side, target: Side, clock: Clock, told: Callable[[int], None] = lambda count: None
-    ) -> None:
+    def __init__(self, source: Side, target: Side, clock: Clock) -> None:
         self._source = source
         self._target = target
         self._clock = clock
-        self._told = told
         self._records = Records(source.registry, target.registry)
+        self._refused: dict[str, int] = {}  # how many of each flood are there
         self._is_fitted = False
 
     def go_over(self) -> None:
         """Copy what has changed since the last time; at first everything. The counters stay as they are."""
-        source, target = self._source, self._target
         if not self._is_fitted:
-            target.fit(source.frame())
+            self._target.fit(self._source.frame())
             self._is_fitted = True
+            self._copy_refusals()
         self._records.copy()
-        for entries in source.news():
-            self._save(entries)
-        recent = self._clock() - DENIALS_KEPT_MS
-        for rows in source.denials():
-            target.save_denials([row for row in rows if row.last_at >= recent])
-        target.save_trials(source.trials())
+        for entries in self._source.news():
+            self._target.save(entries)
 
-    def finish(self) -> Sequence[Part]:
-        """The last pass, with the counters; then what both stores hold.
+    def finish(self) -> list[Part]:
+        """The last pass, with the counters; then what both stores hold, but for single entries.
 
-        To be exact nothing may use the source any more.
+        To be exact nothing may use the source any more, and nothing the target yet.
         """
         source, target = self._source, self._target
         self.go_over()
-        entries = compare_entries(source, target, self._save)
+        self._copy_refusals()
         self._raise_old_sums()
         counting = source.counting()
         target.set_counting(counting)
-        return [entries, *compare(source, target, counting, self._clock())]
+        return list(compare(source, target, counting, self._clock()))
 
-    def _save(self, entries: Sequence[Entry]) -> None:
-        self._target.save(entries)
-        self._told(len(entries))
+    def compare_entries(self) -> Part:
+        """Every single one. What is missing all the same is handed over once more, and looked for."""
+        return compare_entries(self._source, self._target, self._target.save)
+
+    def _copy_refusals(self) -> None:
+        recent = self._clock() - DENIALS_KEPT_MS
+        for rows in self._source.denials():
+            new = [row for row in rows if row.last_at >= recent and self._refused.get(row.name) != row.count]
+            if new:
+                self._target.save_denials(new)
+                self._refused.update((row.name, row.count) for row in new)
+        self._target.save_trials(self._source.trials())
 
     def _raise_old_sums(self) -> None:
         """Of days of which not every entry is kept: the sums of all others follow from the entries."""

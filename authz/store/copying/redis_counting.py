@@ -6,7 +6,8 @@ kept for a gateway's own retry, is left out.
 
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from authz.store.counting.gcra import AT, LEVEL, RATE, RETURNED, SINCE, WINDOW
 from authz.store.protocols import Hold, Kind
 from authz.store.redis import names
 from authz.store.redis.failures import explained
-from authz.store.redis.ledger.plan import Command, ask
+from authz.store.redis.ledger.plan import TOGETHER, Command, ask
 from authz.store.redis.scripts import GRACE
 from authz.store.redis.spread import parts_of
 from authz.store.redis.standing import decode_counter
@@ -148,9 +149,23 @@ def write_counting(
     for pattern in _PATTERNS:
         found = list(_scan(client, pattern))
         ask(client, [("UNLINK", name) for name in found])
-    commands: list[Command] = []
     running = sorted(counting.reservations.items(), key=lambda item: (item[1].deadline, item[0]))
     held = _held([made for _, made in running])
+    commands = chain(
+        _counters(counting, held, shards, owner_of, now),
+        (command for id, made in running for command in _reservation(id, made, shards, now)),
+    )
+    while piece := list(islice(commands, TOGETHER)):
+        ask(client, piece)
+
+
+def _counters(
+    counting: Counting,
+    held: Mapping[str, tuple[int, int]],
+    shards: tuple[str, ...],
+    owner_of: OwnerOf,
+    now: int,
+) -> Iterator[Command]:
     for key, state in counting.counters.items():
         spent_in = spent_at(state) - now
         if spent_in + GRACE <= 0:
@@ -158,10 +173,7 @@ def write_counting(
         shard = names.shard_of(owner_of(key) or key, shards)
         mark, amount = held.get(key, (0, 0))
         body = _HEAD.pack(state[0], state[1], mark, amount) + _body(state)
-        commands.append(("SET", names.counter(shard, key), body, "PX", max(0, spent_in) + GRACE))
-    for id, made in running:
-        commands += _reservation(id, made, shards, now)
-    ask(client, commands)
+        yield ("SET", names.counter(shard, key), body, "PX", max(0, spent_in) + GRACE)
 
 
 def _held(reservations: Sequence[Reservation]) -> dict[str, tuple[int, int]]:

@@ -62,6 +62,8 @@ _trial = msgspec.json.Decoder(tuple[int, str, Partition])
 class RedisSide:
     """`owner_of` is asked on a Cluster alone, where what has one owner is kept together."""
 
+    shuts_out = False
+
     def __init__(self, target: Target, clock: Clock, owner_of: OwnerOf) -> None:
         self._client = sync_client(target)
         self._shards = names.SPREAD if target.kind == CLUSTER else names.SINGLE

@@ -50,6 +50,11 @@ class Side(Protocol):
         ...
 
     @property
+    def shuts_out(self) -> bool:
+        """Whether no service can start on it before it is closed here."""
+        ...
+
+    @property
     def registry(self) -> Registry: ...
 
     def own(self) -> None:

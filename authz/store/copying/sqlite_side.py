@@ -51,6 +51,8 @@ class SqliteSide:
     What a service had written ahead when it was killed is in it then. Raises StoreUnusable.
     """
 
+    shuts_out = True
+
     def __init__(self, path: Path, clock: Clock, *, new: bool) -> None:
         if not new and not path.exists():
             raise StoreUnusable(f"there is no file {path}; see how it is spelled")
@@ -131,15 +133,16 @@ class SqliteSide:
             yield [_entry(body) for _, _, body in rows]
 
     def news(self) -> Iterator[Sequence[Entry]]:
+        # A correction may have taken the place of the last row, number and all.
+        begin = self._seen
         while True:
             rows = self._database.read(
-                "SELECT rowid, body FROM ledger WHERE rowid > ? ORDER BY rowid LIMIT ?",
-                (self._seen, TOGETHER),
+                "SELECT rowid, body FROM ledger WHERE rowid >= ? ORDER BY rowid LIMIT ?", (begin, TOGETHER)
             )
             if not rows:
                 return
             yield [_entry(body) for _, body in rows]
-            self._seen = rows[-1][0]
+            self._seen, begin = rows[-1][0], rows[-1][0] + 1
 
     def save(self, entries: Sequence[Entry]) -> None:
         with self._database.change() as connection:

@@ -1,10 +1,13 @@
 """The store of a service that shares it with others: everything in Redis, the records mirrored in memory."""
 
 import asyncio
+import logging
+from contextlib import suppress
 
 from authz.store.durable import DurableLedger
 from authz.store.fallback import FallbackCounters
-from authz.store.protocols import Clock
+from authz.store.protocols import Clock, StoreUnavailable
+from authz.store.reconciling import Without
 from authz.store.redis.client import sync_client
 from authz.store.redis.counters import RedisCounters
 from authz.store.redis.ledger.confirmed import Confirmed
@@ -14,11 +17,14 @@ from authz.store.redis.link_open import open_link
 from authz.store.redis.on_demand import OnDemand
 from authz.store.redis.presence import Presence
 from authz.store.redis.records import ServiceRecords
+from authz.store.redis.settings import doubtful
 from authz.store.redis.standing import counter_levels
 from authz.store.redis.sweeper import Sweeper
 from authz.store.redis.target import Target
 from authz.store.store import ServiceStore
 from authz.store.troubles import Troubles
+
+log = logging.getLogger("authz.store")
 
 
 class RedisStore(ServiceStore):
@@ -64,6 +70,10 @@ class RedisStore(ServiceStore):
         return self._counted.expired
 
     @property
+    def without(self) -> Without:
+        return self._fallback.without
+
+    @property
     def trouble(self) -> str | None:
         return self._link.trouble or self._records.trouble or self._troubles.first
 
@@ -72,6 +82,9 @@ class RedisStore(ServiceStore):
 
     async def start(self) -> None:
         await self._link.start()
+        with suppress(StoreUnavailable):
+            for doubt in await doubtful(self._link):
+                log.warning("%s", doubt)
         await self._records.start()
         await self._presence.start()
         await self._fallback.start()

@@ -1,5 +1,5 @@
--- Take an attempt back that nobody waited for, as if it had never been; if it has not come yet, it does nothing
--- when it comes. Only what this attempt made: an earlier one under the same id may run.
+-- Take an attempt back that nobody waited for, as if it had never been; if it has not come yet, it does
+-- nothing when it comes. Only what this attempt made: an earlier one under the same id may run.
 -- ARGV  1 now  2 id  3 attempt  4 ms that the attempt may still come
 -- What is not remembered (requests alone that nobody settles) stays charged.
 local id, attempt = ARGV[2], ARGV[3]

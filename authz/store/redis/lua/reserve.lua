@@ -2,7 +2,8 @@
 -- ARGV  1 now  2 id  3 attempt (a name of this call alone)  4 gateway  5 ttl  6 holds (msgpack)  7 facts
 --       8 "1": remember it whatever it holds  9 other shards that it lies in
 --       10 reservations that may be open  11 late ones that are remembered
-local id, attempt, gateway, ttl, packed, facts = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local id, attempt, gateway, ttl = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local packed, facts = ARGV[6], ARGV[7]
 local holds = cmsgpack.unpack(packed)
 local _, entries = sweep(FEW, tonumber(ARGV[11]))
 local counters, tombstone, raw = load(holds, shard .. 'x:' .. attempt, name_of(id))

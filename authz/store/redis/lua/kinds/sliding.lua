@@ -4,7 +4,7 @@
 -- Their sum stops at 2^53, beyond every quota: only limits in a trial get there.
 local function sliding()
   local function gone_at(hold, part)
-    return (part + PARTS + 1) * (hold[WINDOW] / PARTS)
+    return (part + PARTS + 1) * floor(hold[WINDOW] / PARTS)
   end
 
   local function less(state, amount)
@@ -29,11 +29,12 @@ local function sliding()
     if not last and state.older ~= '' then
       last = decode(PAIR, state.older)
     end
-    return encode('<ddd', state.head, state.newest, state.older_sum) .. state.older, last and gone_at(hold, last) or 0
+    local body = encode('<ddd', state.head, state.newest, state.older_sum) .. state.older
+    return body, last and gone_at(hold, last) or 0
   end
 
   local function view(hold, state)
-    local head = floor(now / (hold[WINDOW] / PARTS))
+    local head = floor(now / floor(hold[WINDOW] / PARTS))
     if not state then
       return {head = head, newest = 0, older_sum = 0, older = ''}
     elseif head <= state.head then

@@ -1,5 +1,5 @@
 -- Counters, each one string: its shape, what running requests hold of it, and the state of its kind.
--- `held` counts for one window instance, the `mark` (0 where windows roll), and is only told, never decided on.
+-- `held` counts for one window instance, the `mark` (0 where windows roll), and is told, never decided on.
 
 -- The counters and slots of these holds, and what else is under the names that follow, in one call.
 local function load(holds, ...)

@@ -8,5 +8,8 @@ local function holds_of(record)
 end
 
 local function label_of(record, i)
-  return {decode(LABEL, record.labels, (i - 1) * LABEL_SIZE + 1)}
+  if not record[i] then
+    record[i] = {decode(LABEL, record.labels, (i - 1) * LABEL_SIZE + 1)}
+  end
+  return record[i]
 end

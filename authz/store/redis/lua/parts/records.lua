@@ -7,7 +7,7 @@ local function name_of(id)
   return shard .. 'r:' .. id
 end
 
--- From when on it is as if it had never been. An open one lasts until somebody ends it: it is owed to the ledger.
+-- From when on it is as if it had never been. An open one lasts until somebody ends it: the ledger wants it.
 local function forgotten_at(record)
   if record.phase == BRIEF then
     return (floor((record.created + REPLAY) / GRAIN) + 1) * GRAIN

@@ -1,8 +1,9 @@
 -- Keep a reservation, one that is open until somebody ends it.
 local function remember(record)
   local encoded = encode(
-    RECORD, record.phase, record.created, record.deadline, #record.gateway, record.gateway, #record.attempt,
-    record.attempt, #record.elsewhere, record.elsewhere, #record.packed, record.packed, #record.labels, record.labels
+    RECORD, record.phase, record.created, record.deadline, #record.gateway, record.gateway,
+    #record.attempt, record.attempt, #record.elsewhere, record.elsewhere,
+    #record.packed, record.packed, #record.labels, record.labels
   )
   local name = name_of(record.id)
   if record.phase == OPEN then

@@ -1,4 +1,5 @@
--- End at most `most` of those that are over by now. Tells how many it looked at, and their entries in the ledger.
+-- End at most `most` of those that are over by now. Tells how many it looked at, and how many entries in the
+-- ledger that makes.
 local function sweep(most, most_late)
   local over = call('ZRANGEBYSCORE', open_ids, '-inf', now - now % GRAIN - 1, 'LIMIT', 0, most)
   local entries = 0
