@@ -36,7 +36,7 @@ def validate(file: Path | None = None, /, *, without_secrets: bool = False, comm
             read_tokenizer=read_tokenizer,
             secrets_required=not without_secrets,
         )
-        problems = () if without_secrets else _not_in_this_version(path, loaded)
+        problems = () if without_secrets else _would_not_start(path, loaded)
     except ConfigErrors as errors:
         loaded, problems = None, errors.problems
     warnings = loaded.warnings if loaded is not None else ()
@@ -71,19 +71,19 @@ def schema() -> None:
     output.show_json(json_schema())
 
 
-def _not_in_this_version(path: Path, loaded: Loaded) -> Sequence[Problem]:
+def _would_not_start(path: Path, loaded: Loaded) -> Sequence[Problem]:
     """What is spelled right and yet would keep this release from starting."""
     from authz.cli.context import now
     from authz.ruleset import Authenticators, build_rules
-    from authz.store.open import open_store
+    from authz.store.open import check_url, open_store
+    from authz.store.protocols import StoreUnusable
 
-    if loaded.store.scheme not in ("memory", "sqlite"):
-        text = f"the store `{loaded.store.scheme}` is not in this version; use sqlite or memory"
-        return (Problem(str(path), 1, 1, text),)
     directory = open_store("memory://").directory
     try:
+        if loaded.store.known:
+            check_url(loaded.store.url)
         build_rules(loaded, Authenticators(loaded.config, directory, now), directory)
-    except ValueError as error:
+    except (StoreUnusable, ValueError) as error:
         return (Problem(str(path), 1, 1, str(error)),)
     return ()
 

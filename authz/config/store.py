@@ -37,6 +37,11 @@ class Store:
         return self.reveal() if self.path is None else f"sqlite://{self.path.absolute()}"
 
     @property
+    def known(self) -> bool:
+        """Whether the URL is there: it may stand in a file or variable that is not."""
+        return self._url.present
+
+    @property
     def secret(self) -> Secret | None:
         """The URL as a secret where it holds a password."""
         return self._url if self._url.origin != "literal" or _password(self._url.reveal()) else None

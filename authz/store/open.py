@@ -58,6 +58,18 @@ def open_view(url: str, *, clock: Clock = wall_clock) -> Store:
     return ViewStore(file_of(url), clock)
 
 
+def check_url(url: str) -> None:
+    """Whether a store of this kind can be opened here at all. Raises StoreUnusable."""
+    scheme = url.partition("://")[0]
+    if scheme.startswith("redis"):
+        need_redis()
+        from authz.store.redis.target import Target
+
+        Target.parse(url)
+    elif scheme != "memory":
+        file_of(url)
+
+
 def need_redis() -> None:
     """Redis's client is an extra: who keeps everything in a file does without. Raises StoreUnusable."""
     if find_spec("redis") is None or find_spec("hiredis") is None:

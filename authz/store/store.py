@@ -6,6 +6,7 @@ from typing import Protocol
 from authz.store.protocols import Counters, DenialLog, Denials, Directory, Ledger, Registry
 from authz.store.reconciling import Without
 from authz.store.trials import Trial, Trials
+from authz.store.waits import Shared
 
 
 class TrialLog(Protocol):
@@ -57,6 +58,11 @@ class ServiceStore(Store):
     @property
     def without(self) -> Without | None:
         """What was decided while the store did not answer; None: such a store refuses then."""
+        return None
+
+    @property
+    def shared(self) -> Shared | None:
+        """How the store is reached; None: it is in this process."""
         return None
 
     def keep_ledger(self, milliseconds: int) -> None:

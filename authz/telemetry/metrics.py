@@ -15,7 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from authz.reason import Reason
 from authz.store.reconciling import Without
-from authz.telemetry import without_store
+from authz.store.waits import Shared
+from authz.telemetry import shared_store, without_store
 from authz.telemetry.settlements import Names, Settlements
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -59,15 +60,18 @@ class Metrics:
         names: Names | None = None,
         tried: Callable[[], Mapping[str, int]] = dict,
         without: Callable[[], Without | None] = lambda: None,
+        shared: Callable[[], Shared | None] = lambda: None,
     ) -> None:
         """`config` gives the digest of the configuration in force, `denials_dropped` what did not fit.
 
         `expired` counts the reservations that nobody told the end of; `names` says what a counter is
         called by a person. `tried` counts what limits on trial would have refused, by limit. `without` is
-        what was decided without the store, where that is possible.
+        what was decided without the store, where that is possible; `shared` how a store is reached that
+        others share.
         """
         self._tried = tried
         self._without = without
+        self._shared = shared
         self._expired = expired
         self.settlements = Settlements(names) if names is not None else Settlements()
         self._denials_dropped = denials_dropped
@@ -158,6 +162,9 @@ class Metrics:
         without = self._without()
         if without is not None:
             yield from without_store.collect(without)
+        shared = self._shared()
+        if shared is not None:
+            yield from shared_store.collect(shared)
         info = GaugeMetricFamily(
             "authz_build_info", "What is running; always 1.", labels=["version", "python", "config"]
         )

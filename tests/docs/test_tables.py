@@ -15,6 +15,7 @@ from authz.reason import ANSWERS, Reason
 from authz.store.protocols import Outcome
 from authz.store.reconciling import Without
 from authz.store.records import Note
+from authz.store.waits import Shared, Waits
 from authz.telemetry.metrics import Metrics
 from authz.usage_dialect import Fault
 from tests.docs.pages import DOCS, rows
@@ -51,7 +52,11 @@ def test_the_gateways_own_answers_are_those_of_the_code() -> None:
 
 def test_the_metrics_are_those_of_the_code() -> None:
     metrics = Metrics(
-        version="1", config=lambda: "digest", tried=lambda: {"user-day": 1}, without=lambda: Without()
+        version="1",
+        config=lambda: "digest",
+        tried=lambda: {"user-day": 1},
+        without=lambda: Without(),
+        shared=lambda: Shared(Waits()),
     )
     metrics.decided("edge", "inference", Reason.ALLOWED, 0.001)
     metrics.store_failed("reserve")

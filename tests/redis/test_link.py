@@ -208,3 +208,25 @@ async def test_before_it_is_started_every_call_fails_at_once(server: RedisServer
     assert call.done()
     assert "not connected" in await outcome(call)
     await link.close()
+
+
+async def test_how_long_calls_waited_is_told_by_decisions_alone(server: RedisServer) -> None:
+    async with linked(server.url + PATIENT) as link:
+        await asyncio.gather(*(link.run(ECHO, K, [number]) for number in range(10)))
+        await link.command("PING")
+        await link.run(ECHO, K, ["behind"], budget_ms=20_000)
+        waits = link.figures.waits
+        assert sum(waits.counts) == 10
+        assert 0 < waits.longest <= waits.total <= 10 * waits.longest
+
+
+async def test_a_wait_that_nothing_answered_is_as_long_as_the_budget(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as own:
+        async with linked(own.url + "?budget=30ms") as link:
+            own.pause()
+            told = await outcomes([link.run(ECHO, K, [number]) for number in range(5)])
+            assert all("does not answer" in each for each in told), told
+            own.resume()
+            waits = link.figures.waits
+        assert sum(waits.counts) == 5
+        assert waits.longest >= 0.03

@@ -2,6 +2,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from authz.reason import Reason
 from authz.store.reconciling import Without
+from authz.store.waits import Shared, Waits
 from authz.telemetry.metrics import BUCKETS, Metrics
 
 
@@ -66,6 +67,24 @@ def test_what_was_decided_without_the_store() -> None:
     assert found["authz_without_store_reservations_total", (("fate", "lost"),)] == 5
     assert found["authz_without_store_waiting", ()] == 6
     assert found["authz_without_store_since_timestamp_seconds", ()] == 1_790_000_000.5
+
+
+def test_how_a_shared_store_is_reached() -> None:
+    assert not any("store_wait" in name for name, _ in samples(Metrics(version="1")))
+    waits = Waits()
+    waits.add(0.0004, 3)
+    waits.add(0.0502, 2)
+    waits.add(7.0, 1)
+    found = samples(Metrics(version="1", shared=lambda: Shared(waits, owed=4, given_up=5)))
+    buckets = {
+        labels[0][1]: value for (name, labels), value in found.items() if name.endswith("wait_seconds_bucket")
+    }
+    assert (buckets["0.0005"], buckets["0.05"], buckets["0.06"], buckets["1.0"]) == (3, 3, 5, 5)
+    assert buckets["+Inf"] == found["authz_store_wait_seconds_count", ()] == 6
+    assert abs(found["authz_store_wait_seconds_sum", ()] - 7.1016) < 1e-9
+    assert found["authz_store_longest_wait_seconds", ()] == 7.0
+    assert found["authz_store_undos_owed", ()] == 4
+    assert found["authz_store_undos_given_up_total", ()] == 5
 
 
 def test_two_of_them_do_not_share_figures() -> None:

@@ -23,7 +23,7 @@ class Debt(NamedTuple):
 class Call:
     """One command, until its reply."""
 
-    __slots__ = ("asking", "future", "hops", "script", "undo", "whole", "words")
+    __slots__ = ("asking", "begun", "future", "hops", "script", "undo", "whole", "words")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Call:
         self.script = script  # that `words` run by its SHA-1
         self.undo = undo  # owed if the call ends without a reply, an undo's own too; None: no more
         self.whole = False  # sent with the script's text
+        self.begun = 0.0  # of time.monotonic(), where a decision waits for it; 0: none does
         self.hops = 0  # servers that sent it on to another
         self.asking = False  # to one that does not have the slot yet: ASKING goes before it
 

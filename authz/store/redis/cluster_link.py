@@ -231,6 +231,9 @@ class _Asking:
     def refused(self, call: Call, error: Refused) -> None:
         call.fail(error.unavailable(self._where))
 
+    def answered(self, calls: int, begun: float) -> None:
+        pass
+
     def unwanted(self, call: Call) -> None:
         pass
 

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from authz.store.waits import Shared
+
 Word = bytes | str | int
 
 BUDGET_MS = 50
@@ -52,6 +54,11 @@ class Link(Protocol):
     @property
     def shards(self) -> tuple[str, ...]:
         """Parts of the key space that share one server (`authz.store.redis.names`)."""
+        ...
+
+    @property
+    def figures(self) -> Shared:
+        """How long calls with the target's budget waited, and what is owed; for metrics."""
         ...
 
     def run(

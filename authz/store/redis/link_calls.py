@@ -12,6 +12,7 @@ from authz.store.redis.link import COMMAND_MS, Script, Undo, Word
 from authz.store.redis.link_undo import Undoing
 from authz.store.redis.node import Node
 from authz.store.redis.target import Target
+from authz.store.waits import Shared, Waits
 
 DRAIN_SECONDS = 1.0
 """How long `close` waits for what is on the way."""
@@ -24,6 +25,7 @@ class Caller(ABC):
 
     def __init__(self, target: Target) -> None:
         self.scripts: dict[str, Script] = {}
+        self.waits = Waits()
         self._target = target
         self._budget = target.budget_ms / 1000
         self._loop = asyncio.get_running_loop()
@@ -51,6 +53,11 @@ class Caller(ABC):
         """Undos that never ran."""
         return self._undoing.given_up
 
+    @property
+    def figures(self) -> Shared:
+        """See `Link`."""
+        return Shared(self.waits, self.owed, self.given_up)
+
     def teach(self, *scripts: Script) -> None:
         """Scripts that every server shall know as soon as it is connected, so that no call brings them."""
         self.scripts.update((script.sha, script) for script in scripts)
@@ -71,7 +78,7 @@ class Caller(ABC):
         if node is None or self._closed:
             call.fail(self._unavailable())
         else:
-            node.send(call, budget_ms / 1000 if budget_ms else self._budget)
+            node.send(call, budget_ms / 1000 if budget_ms else self._budget, counted=not budget_ms)
         return future
 
     def command(self, *words: Word, key: str = "", budget_ms: int = COMMAND_MS) -> asyncio.Future[Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Protocol
 
 from authz.store.protocols import StoreUnavailable
@@ -13,6 +14,7 @@ from authz.store.redis.link import Script, Undo
 from authz.store.redis.node_connect import ask, connect
 from authz.store.redis.node_wire import Wire
 from authz.store.redis.target import Address, Target, shown
+from authz.store.waits import Waits
 
 log = logging.getLogger("authz.store")
 
@@ -34,6 +36,9 @@ class Fates(Protocol):
 
     scripts: dict[str, Script]
     """By SHA-1: what every server should know from the start."""
+
+    waits: Waits
+    """Where calls that are `counted` tell how long they took."""
 
     def sent_on(self, node: "Node", call: Call, error: Refused) -> bool:
         """The server says that another one has the key, or soon. False: not followed."""
@@ -70,6 +75,7 @@ class Node:
         self._queue: list[Call] = []
         self._packed: list[bytes] = []
         self._groups: dict[float, list[Call]] = {}  # of the queue, by budget
+        self._begun = 0.0  # of the queue: when its first call came
         self._alarm: asyncio.Future[None] = self._loop.create_future()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -80,8 +86,8 @@ class Node:
 
     # What calls go through.
 
-    def send(self, call: Call, budget: float) -> None:
-        """`budget` in seconds."""
+    def send(self, call: Call, budget: float, *, counted: bool = False) -> None:
+        """`budget` in seconds. `counted`: how long it takes is told."""
         wire = self._wire
         if wire is None or self.trouble is not None:
             call.fail(StoreUnavailable(self.trouble or "Redis is not connected"))
@@ -89,6 +95,8 @@ class Node:
             call.fail(StoreUnavailable(f"too many calls wait for Redis at {self.where}"))
         else:
             self._enqueue(call)
+            if counted:
+                call.begun = self._begun
             group = self._groups.get(budget)
             if group is None:
                 self._groups[budget] = [call]
@@ -107,6 +115,7 @@ class Node:
     def _enqueue(self, call: Call) -> None:
         packed = call.packed()  # first: what cannot be packed is the caller's error, and nobody else's
         if not self._queue:
+            self._begun = monotonic()
             self._loop.call_soon(self._flush)
         self._queue.append(call)
         self._packed.append(packed)
@@ -133,7 +142,7 @@ class Node:
             return
         text = f"Redis at {self.where} does not answer within {budget * 1000:.0f} ms"
         for call in late:
-            call.fail(StoreUnavailable(text))
+            self._fail(call, StoreUnavailable(text))
             self._owe(call)
         self._failed(text)
 
@@ -143,7 +152,13 @@ class Node:
         for call in calls:
             if ran or call.future is None:
                 self._owe(call)
-            call.fail(StoreUnavailable(text))
+            self._fail(call, StoreUnavailable(text))
+
+    def _fail(self, call: Call, error: StoreUnavailable) -> None:
+        """Nothing if it has its answer already."""
+        if call.begun and call.future is not None and not call.future.done():
+            self._fates.waits.add(monotonic() - call.begun, 1)
+        call.fail(error)
 
     def _owe(self, call: Call) -> None:
         if call.undo is not None:
@@ -165,11 +180,15 @@ class Node:
         if call.future is None or error.ran:
             self._owe(call)
         unavailable = error.unavailable(self.where)
-        call.fail(unavailable)
+        self._fail(call, unavailable)
         if error.code == "READONLY":
             self.leave(str(unavailable))  # by its name there may be another master now
         elif error.code in TROUBLES:
             self._failed(str(unavailable))
+
+    def answered(self, calls: int, begun: float) -> None:
+        if begun:
+            self._fates.waits.add(monotonic() - begun, calls)
 
     def unwanted(self, call: Call) -> None:
         if call.future is None:

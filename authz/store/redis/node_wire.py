@@ -20,6 +20,10 @@ class Listener(Protocol):
         """An error instead of a reply."""
         ...
 
+    def answered(self, calls: int, begun: float) -> None:
+        """Replies to calls of one write, that someone waited for; `begun` is theirs."""
+        ...
+
     def unwanted(self, call: Call) -> None:
         """A reply that nobody waits for: an undo's, a late one, one of a cancelled call."""
         ...
@@ -55,6 +59,7 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         reader, waiting, listener = self._reader, self.waiting, self._listener
         reader.feed(data)
+        answered, begun = 0, 0.0  # calls of one write, counted together
         try:
             while (reply := reader.gets()) is not _MORE:
                 call = waiting.popleft()
@@ -66,9 +71,14 @@ class Wire(asyncio.Protocol):
                     listener.unwanted(call)
                 else:
                     self.heard += 1
+                    if call.begun != begun:
+                        listener.answered(answered, begun)
+                        answered, begun = 0, call.begun
+                    answered += 1
                     future.set_result(reply)
         except (hiredis.ProtocolError, IndexError):  # not Redis, or it says more than it was asked
             self.abort()
+        listener.answered(answered, begun)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.gone.set_result(None)

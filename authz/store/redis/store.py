@@ -8,6 +8,7 @@ from authz.store.durable import DurableLedger
 from authz.store.fallback import FallbackCounters
 from authz.store.protocols import Clock, StoreUnavailable
 from authz.store.reconciling import Without
+from authz.store.redis import scripts
 from authz.store.redis.client import sync_client
 from authz.store.redis.counters import RedisCounters
 from authz.store.redis.ledger.confirmed import Confirmed
@@ -15,7 +16,7 @@ from authz.store.redis.ledger.keeper import LedgerKeeper
 from authz.store.redis.ledger.reading import RedisLedger
 from authz.store.redis.link_open import open_link
 from authz.store.redis.on_demand import OnDemand
-from authz.store.redis.presence import Presence
+from authz.store.redis.presence import PRESENT, Presence
 from authz.store.redis.records import ServiceRecords
 from authz.store.redis.settings import doubtful
 from authz.store.redis.standing import counter_levels
@@ -23,6 +24,7 @@ from authz.store.redis.sweeper import Sweeper
 from authz.store.redis.target import Target
 from authz.store.store import ServiceStore
 from authz.store.troubles import Troubles
+from authz.store.waits import Shared
 
 log = logging.getLogger("authz.store")
 
@@ -36,6 +38,7 @@ class RedisStore(ServiceStore):
 
     def __init__(self, target: Target, clock: Clock, timezone: str, counted_by: Clock | None = None) -> None:
         self._link = open_link(target)
+        self._link.teach(*scripts.ALL, PRESENT)
         self._troubles = Troubles()
         self._records = ServiceRecords(target, clock, counter_levels)
         counters = RedisCounters(self._link, counted_by)
@@ -72,6 +75,10 @@ class RedisStore(ServiceStore):
     @property
     def without(self) -> Without:
         return self._fallback.without
+
+    @property
+    def shared(self) -> Shared:
+        return self._link.figures
 
     @property
     def trouble(self) -> str | None:
