@@ -85,7 +85,7 @@ def test_a_bad_file_is_refused_and_left_alone(
         ("sqlite:///no/such/place/authz.db", "directory /no/such/place does not exist; create it"),
         ("sqlite://", "names no file"),
         ("sqlite:///var/", "names no file"),
-        ("postgres://db/authz", "'postgres' is not known; write memory:// and sqlite:///"),
+        ("postgres://db/authz", "'postgres' is not known; write memory://, sqlite:///"),
         ("authz.db", "not known"),
         ("memory://here", "not known"),
     ],
