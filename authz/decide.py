@@ -4,35 +4,30 @@ With an embedded store nothing here suspends, so a transport may step the
 coroutine once and have its answer. Otherwise it awaits bare futures only.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from msgspec import Struct
-
-from authz import canonical, edit, preference, upstream
+from authz import canonical, preference, reading
+from authz.answer import allow, exhausted, limit_of, refuse
 from authz.authenticate.presented import Presented, Twice
 from authz.authenticate.protocol import Refused
 from authz.authorize import Asked, authorize
-from authz.canonical import Target
-from authz.decision import Allow, Decision, Deny, Header, LimitState, StageName
-from authz.denial import deny
-from authz.edit_request import LIMITS_OF, ask_for_usage, joined, limit_answer
-from authz.header_text import is_request_id
-from authz.limit.admission import AS_USUAL, Admission
+from authz.decision import Decision
+from authz.edit_request import LIMITS_OF
+from authz.known import Known
+from authz.limit.admission import AS_USUAL
 from authz.limit.estimate import Bound, bound_of
-from authz.limit.headers import rate_headers
 from authz.limit.learned import Learned
-from authz.limit.planned import Planned, Standings
+from authz.limit.planned import Planned
 from authz.limit.reservation import facts_of, remembered_ms, reservation_id
 from authz.limit.spending import Spending
-from authz.limit.verdict import verdict, without_store
+from authz.limit.verdict import without_store
 from authz.listing import is_listing
-from authz.peek import NOTHING, OUTPUT_LIMITS, Peek, peek
-from authz.preference import NO_WISHES, Wishes
+from authz.peek import Peek
+from authz.preference import NO_WISHES
 from authz.quota import TOKEN_UNITS, Unit
 from authz.reason import Reason
 from authz.refusal import Refusal
-from authz.request import BodyState, Request
-from authz.route import Route
+from authz.request import Request
 from authz.rules import Rules
 from authz.store.protocols import (
     Clock,
@@ -44,24 +39,6 @@ from authz.store.protocols import (
     StoreUnavailable,
 )
 from authz.subject import Subject
-
-
-class Known(Struct):
-    """What is known of a request so far: a denial reports it, and `authz check` tells it stage by stage."""
-
-    request: Request
-    stage: StageName = "request"  # the one that is under way, and at the end the last
-    target: Target | None = None
-    route: Route | None = None
-    subject: Subject | None = None
-    model: str | None = None
-    bound: Bound | None = None  # the most that it may use
-    admission: Admission = "worst_case"
-    held: Bound | None = None  # less than the bound where the answer is limited, or expected to be short
-    limits: Sequence[LimitState] = ()
-    local: bool = False  # decided by this replica alone, because the store does not answer
-    wishes: Wishes = NO_WISHES
-    client_request_id: str = ""  # the client's own id; ours where it has none, and the route wants one
 
 
 def _ignored(operation: str) -> None:
@@ -110,20 +87,20 @@ class Decider:
 
         target = canonical.read(request)
         if isinstance(target, Refusal):
-            return self._refuse(known, target)
+            return refuse(known, target)
         known.target = target
 
         known.stage = "route"
         found = rules.find(target, request)
         if found is None:
             text = f"No route serves {target.method} {target.path[:200]}."
-            return self._refuse(known, Refusal(Reason.NO_ROUTE, text))
+            return refuse(known, Refusal(Reason.NO_ROUTE, text))
         known.route, variables = found
 
         if known.route.request_id_header is not None:
-            own_id = _own_id(request, known.route.request_id_header)
+            own_id = reading.own_id(request, known.route.request_id_header)
             if isinstance(own_id, Refusal):
-                return self._refuse(known, own_id)
+                return refuse(known, own_id)
             known.client_request_id = own_id
 
         known.stage = "authenticate"
@@ -132,38 +109,38 @@ class Decider:
             subject = await known.route.authenticate.authenticate(presented)
         except Twice as twice:
             text = f"The {twice.slot} was sent twice. Send it once."
-            return self._refuse(known, Refusal(Reason.DUPLICATE_CREDENTIAL, text))
+            return refuse(known, Refusal(Reason.DUPLICATE_CREDENTIAL, text))
         except StoreUnavailable:
             self._store_failed("authenticate")
-            return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
+            return refuse(known, Refusal(Reason.STORE_UNAVAILABLE))
         if not isinstance(subject, Subject):
-            return self._refuse(known, _credential_refusal(subject))
+            return refuse(known, _credential_refusal(subject))
         known.subject = subject
 
         known.stage = "authorize"
-        seen = _read_body(known.route, target, request)
+        seen = reading.read_body(known.route, target, request)
         if isinstance(seen, Refusal):
-            return self._refuse(known, seen)
+            return refuse(known, seen)
         wishes = NO_WISHES
         if known.route.preferences is not None:
             read = preference.read(known.route.preferences, request)
             if isinstance(read, Refusal):
-                return self._refuse(known, read)
+                return refuse(known, read)
             known.wishes = wishes = read
-        model = _model(seen, target, variables, presented, wishes.model)
+        model = reading.model_of(seen, target, variables, presented, wishes.model)
         if isinstance(model, Refusal):
-            return self._refuse(known, model)
+            return refuse(known, model)
         known.model = model
         record = rules.catalog.get(model) if model is not None else None
         listing = is_listing(target)
         asked = Asked(request, target, subject, seen, model, record, rules.catalog, listing, self._clock())
         refusal = (
             authorize(known.route.authorize, asked)
-            or _too_long(seen, asked)
-            or (None if listing else _nowhere(known.route, wishes, model, rules))
+            or reading.too_long(seen, asked)
+            or (None if listing else reading.nowhere(known.route, wishes, model, rules))
         )
         if refusal is not None:
-            return self._refuse(known, refusal)
+            return refuse(known, refusal)
 
         known.stage = "limits"
         reckoning = rules.reckonings.get(model, AS_USUAL) if model is not None else AS_USUAL
@@ -172,9 +149,9 @@ class Decider:
         known.admission = known.route.admission or reckoning.admission or "worst_case"
         known.held = self._held(known, known.bound, seen, subject)
         if known.route.caps is not None and not listing:
-            refusal = known.route.caps(request, known.held, _limit_of(target))
+            refusal = known.route.caps(request, known.held, limit_of(target))
             if refusal is not None:
-                return self._refuse(known, refusal)
+                return refuse(known, refusal)
         spending = Spending(
             request=request,
             target=target,
@@ -193,11 +170,9 @@ class Decider:
                 plan = plan.with_part(planner.of_amount(spending, self._clock(), wishes.concurrent))
         planned, holds = plan.parts, plan.holds
         if not spending.bound.sure and any(each.policy.quota.unit in TOKEN_UNITS for each in planned):
-            return self._refuse(known, _UNBOUNDED)
+            return refuse(known, _UNBOUNDED)
         if record is None and known.bound.input and self._is_priced(planned):
-            return self._refuse(
-                known, Refusal(Reason.MODEL_REQUIRED if model is None else Reason.MODEL_UNKNOWN)
-            )
+            return refuse(known, Refusal(Reason.MODEL_REQUIRED if model is None else Reason.MODEL_UNKNOWN))
         # The list of models is no request for a model: nothing of it is in the ledger.
         reservation = None
         if planned or not listing:
@@ -218,9 +193,8 @@ class Decider:
         except StoreUnavailable as failure:
             if any(each.hold.on_failure is not OnFailure.ALLOW and not each.hold.shadow for each in planned):
                 self._store_failed("reserve")
-                return self._refuse(
-                    known, Refusal(Reason.STORE_UNAVAILABLE, detail=without_store(failure, planned))
-                )
+                detail = without_store(failure, planned)
+                return refuse(known, Refusal(Reason.STORE_UNAVAILABLE, detail=detail))
             planned, reservation, outcome = (), None, Reserved((), local=True)  # nobody remembers it
         if outcome.local:
             self._store_failed("reserve")
@@ -228,15 +202,8 @@ class Decider:
         if charge and (isinstance(outcome, Exhausted) or outcome.over):
             self._tried(planned, outcome, self._clock())
         if isinstance(outcome, Exhausted):
-            return self._exhausted(known, spending, planned, outcome)
-        if outcome.name:
-            reservation = outcome.name
-        known.limits = Standings(planned, outcome)
-        headers: tuple[Header, ...] = ()
-        if rules.rate_headers:
-            headers = rate_headers(planned, outcome.levels)
-        limited = known.held.answer if known.held is not known.bound and known.admission == "fitted" else None
-        return self._allow(known, known.route, spending, reservation, limited, headers)
+            return exhausted(rules, known, spending, planned, outcome)
+        return allow(rules, known, known.route, spending, planned, outcome, outcome.name or reservation)
 
     def _is_priced(self, planned: Sequence[Planned]) -> bool:
         """Whether money is limited and models cost some: what names none of them would be free.
@@ -260,106 +227,6 @@ class Decider:
         tokens = self.learned.high(subject, model)
         return bound.with_answer(tokens) if tokens is not None and tokens < bound.answer else bound
 
-    def _allow(
-        self,
-        known: Known,
-        taken: Route,
-        spending: Spending,
-        reservation: str | None,
-        limited: int | None,
-        headers: tuple[Header, ...],
-    ) -> Allow:
-        request, subject, target = known.request, spending.subject, spending.target
-        backend = known.wishes.target or upstream.choose(self.rules.backends, known.model)
-        present, absent = upstream.identity(
-            subject,
-            model=known.model,
-            reservation=reservation,
-            request_id=request.request_id,
-            backend=backend.name if backend is not None else None,
-        )
-        query, cookie_set, cookie_gone = upstream.strip_credentials(
-            request, target.query, taken.credential_params, taken.credential_cookies
-        )
-        own: list[Header] = [*subject.headers, *cookie_set]
-        if backend is not None and backend.credential is not None and request.gateway.proven:
-            own.append((backend.credential.header, backend.credential.value))
-        if known.wishes is not NO_WISHES:
-            own += preference.gateway_headers(known.wishes, request.gateway.kind)
-        if taken.request_id_header is not None:
-            own.append((taken.request_id_header, known.client_request_id))
-        remove: tuple[str, ...] = (*taken.remove, *absent, *cookie_gone)
-        if own:  # a gateway may remove after it sets: no name stands in both lists
-            kept = {name for name, _ in own}
-            remove = tuple(name for name in remove if name not in kept)
-        own_id = ("x-request-id", request.request_id)
-        client = (own_id, *headers) if limited is None else (own_id, (MAX_TOKENS, str(limited)), *headers)
-        return Allow(
-            request_id=request.request_id,
-            route=taken.name,
-            subject=subject,
-            model=known.model,
-            backend=backend.name if backend is not None else None,
-            reservation=reservation,
-            upstream=(*present, *own),
-            remove=remove,
-            client=client,
-            query=query,
-            limits=known.limits,
-            edit=_edit(spending, taken, limited) if request.can_edit else None,
-            may_overrun=limited is None and known.held is not known.bound,
-            without_store=known.local,
-            client_request_id=known.client_request_id,
-        )
-
-    def _exhausted(
-        self, known: Known, spending: Spending, planned: Sequence[Planned], outcome: Exhausted
-    ) -> Deny:
-        known.limits = Standings(planned, outcome)
-        field = _limit_of(spending.target)
-        refusal, wait_ms = verdict(planned, outcome, known.request.request_id, spending.bound, field)
-        headers: tuple[Header, ...] = ()
-        if self.rules.rate_headers:
-            headers = rate_headers(planned, outcome.levels, denied=outcome.denied, wait_ms=wait_ms)
-        return self._refuse(known, refusal, wait_ms=wait_ms, headers=headers)
-
-    def _refuse(
-        self, known: Known, refusal: Refusal, *, wait_ms: int | None = None, headers: tuple[Header, ...] = ()
-    ) -> Deny:
-        return deny(
-            known.request.request_id,
-            refusal.reason,
-            message=refusal.message,
-            param=refusal.param,
-            route=known.route.name if known.route is not None else None,
-            subject=known.subject,
-            model=known.model,
-            limits=known.limits,
-            wait_ms=wait_ms,
-            challenge=known.route.challenge if known.route is not None else None,
-            headers=headers,
-            status=refusal.status,
-            client_request_id=known.client_request_id,
-            detail=refusal.detail,
-        )
-
-
-MAX_TOKENS = "x-authz-max-tokens"  # to the client: what its answer was limited to
-
-
-def _limit_of(target: Target) -> str:
-    """The field by which a client limits an answer."""
-    return LIMITS_OF.get(target.path, OUTPUT_LIMITS)[0]
-
-
-def _edit(spending: Spending, taken: Route, limited: int | None) -> str | None:
-    """How the gateway changes the body. Only of a body that was read, which is whole and plain."""
-    seen, path = spending.peek, spending.target.path
-    splices = list(ask_for_usage(path, seen, taken.include_usage))
-    if limited is not None:
-        splices += limit_answer(path, seen, limited)
-    return edit.spell(seen.size, joined(splices)) if splices else None
-
 
 _UNBOUNDED = Refusal(
     Reason.BAD_PARAMETER,
@@ -372,63 +239,3 @@ def _credential_refusal(refused: Refused | None) -> Refusal:
     if refused is None:
         return Refusal(Reason.CREDENTIAL_MISSING)
     return Refusal(refused.reason, refused.detail or None, detail=refused.note)
-
-
-def _own_id(request: Request, header: str) -> str | Refusal:
-    """The client's own id. For people: a request is never told apart by it (attack 106)."""
-    theirs = request.headers.get(header)
-    if not theirs:
-        return request.request_id
-    if header not in request.repeated and is_request_id(theirs):
-        return theirs
-    text = f"The header {header} must be one id: letters, digits and . _ : -, at most 128 of them."
-    return Refusal(Reason.BAD_HEADER, text, header)
-
-
-def _read_body(taken: Route, target: Target, request: Request) -> Peek | Refusal:
-    """The body, where the route looks at it. A body is never guessed at."""
-    if not taken.reads_body and not taken.needs_model:
-        return NOTHING
-    if target.method in ("GET", "HEAD", "OPTIONS") and request.body_state is BodyState.NONE:
-        return NOTHING
-    if request.body_state is BodyState.NONE and taken.reads_body:
-        return Refusal(Reason.BODY_REQUIRED)
-    return peek(request)
-
-
-def _model(
-    seen: Peek, target: Target, variables: Mapping[str, str], presented: Presented, header: str | None
-) -> str | Refusal | None:
-    """The one model that body, path, query and header agree on (attacks 20, 21)."""
-    named = {name for name in (seen.model, variables.get("model"), header) if name is not None}
-    if "model=" in target.query or "%" in target.query:
-        named.update(presented.query.get("model", ()))
-    if len(named) > 1:
-        return Refusal(Reason.MODEL_CONFLICT, param="model")
-    return named.pop() if named else None
-
-
-def _too_long(seen: Peek, asked: Asked) -> Refusal | None:
-    """More output than the model may produce is an error, not something to be cut (invariant 5)."""
-    most = asked.known.max_output if asked.known is not None else None
-    if most is None or seen.max_output is None or seen.max_output <= most:
-        return None
-    text = f"The model {asked.model} produces at most {most} tokens; {seen.max_output} were asked for."
-    return Refusal(Reason.TOO_MANY_OUTPUT_TOKENS, text, "max_tokens")
-
-
-def _nowhere(taken: Route, wishes: Wishes, model: str | None, rules: Rules) -> Refusal | None:
-    """A target that does not serve the model; or none, where no model server serves the request by itself."""
-    target, offer = wishes.target, taken.preferences
-    if target is not None:
-        if target.models is None or model is None or model in target.models:
-            return None
-        return Refusal(Reason.TARGET_NOT_ALLOWED, "The target does not serve the model.", "target_host")
-    if not rules.backends or upstream.choose(rules.backends, model) is not None:
-        return None
-    if offer is not None and offer.targets:
-        return Refusal(Reason.TARGET_NOT_ALLOWED, "Nothing here serves the request by itself. Name a target.")
-    if model is None:
-        text = "Several model servers stand behind this: name a model."
-        return Refusal(Reason.MODEL_REQUIRED, text, "model")
-    return Refusal(Reason.MODEL_UNKNOWN, param="model")

@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from authz.authenticate.presented import AUTHORIZATION, Slot
 from authz.config.load import Loaded
-from authz.decide import Decider, Known
+from authz.decide import Decider
 from authz.decision import Decision, Deny, StageName
+from authz.known import Known
 from authz.limit.admission import Admission
 from authz.limit.estimate import Bound
 from authz.limit.verdict import describe

@@ -24,7 +24,7 @@ from authz.store.sqlite.directory import MirrorDirectory
 from authz.store.trials import Trial, Trials
 from authz.store.troubles import Troubles
 
-GROUP_S = 0.01  # how long a commit that is waited for lets others come along
+GROUP_S = 0.02  # how long a commit that is waited for lets others come along
 TRIM_MS = 600_000
 LEDGER_KEPT_MS = 90 * 86_400_000  # until the configuration says otherwise
 TRIM_ROWS = 2_000  # refusals written since the last trim that call for one, whatever the time

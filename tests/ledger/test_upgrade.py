@@ -4,14 +4,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from authz.store.open import open_view
 from authz.store.protocols import StoreUnusable
 from authz.store.records import Key
 from authz.store.sqlite import schema
-from authz.store.sqlite.database import prepare
+from authz.store.sqlite.database import in_memory, prepare
 from authz.store.sqlite.ledger import save
-from authz.store.sqlite.ledger_reading import SqliteLedger
+from authz.store.sqlite.ledger_reading import BY_ID, SqliteLedger
 from authz.store.sqlite.registry import SqliteRegistry
 from tests.ledger.kit import at, entry
 
@@ -46,6 +47,34 @@ def test_it_keeps_what_is_there_and_takes_entries(first_version: Path, thorough:
     assert database.one("PRAGMA user_version") == schema.VERSION
     (row,) = SqliteLedger(database).usage(since=0, until=at("2027-01-01"), by=["user"])
     assert (row.group, row.requests) == ({"user": "alice"}, 1)
+    database.close()
+
+
+def test_what_ran_still_runs_and_what_is_written_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, written = tmp_path / "authz.db", [entry(1, 1_000), entry(2, 2_000)]
+    alike = replace(entry(3, 3_000), reservation="req_3")
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "STEPS", schema.STEPS[:2])
+        patched.setattr(schema, "VERSION", 2)
+        database = prepare(path, thorough=True)
+        with database.change() as connection:
+            save(connection, [*written, alike])
+            connection.execute("INSERT INTO reservations VALUES ('rsv_4', x'01')")
+        database.close()
+    database = prepare(path, thorough=True)
+    assert database.read("SELECT id, body FROM reservations") == [("rsv_4", b"\1")]
+    ledger = SqliteLedger(database)
+    assert [ledger.entry(id) for id in ("req_1", "rsv_2", "req_3")] == [*written, alike]
+    database.close()
+
+
+def test_no_entry_is_looked_for_from_end_to_end() -> None:
+    database = in_memory()
+    steps = [detail for *_, detail in database.read(f"EXPLAIN QUERY PLAN {BY_ID}", ("req_1",))]
+    assert any("ledger_request_id" in step for step in steps)
+    assert not any(step.startswith("SCAN") for step in steps), steps
     database.close()
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from authz.decide import Known
 from authz.decision import Allow, Deny
+from authz.known import Known
 from authz.store.sqlite.database import Database, in_memory
 from authz.store.sqlite.trials import KEPT_MS, ROWS_KEPT, SqliteTrialLog, save, trim
 from authz.store.trials import HOUR_MS, WAITING, Trial, Trials

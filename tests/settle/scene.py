@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from authz.authenticate.key_format import MintedKey
-from authz.decide import Known
 from authz.decision import Allow
+from authz.known import Known
 from authz.report import Report
 from authz.request import Gateway, GatewayKind, Request
 from authz.store.protocols import Outcome

@@ -1,4 +1,4 @@
-"""A whole service in memory, on a clock that the test turns: no socket, no file, no thread."""
+"""A whole service, in memory unless told otherwise, on a clock that the test turns: no socket, no thread."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +14,7 @@ from authz.quota import parse_quota
 from authz.request import BodyState, Gateway, GatewayKind, Request
 from authz.ruleset import Authenticators, build_rules
 from authz.service import Service
+from authz.store.embedded import EmbeddedStore
 from authz.store.memory import open_memory
 from authz.store.records import Key
 
@@ -39,9 +40,11 @@ class FakeClock:
 class Lab:
     """Decider and service over a memory store, from a config in YAML."""
 
-    def __init__(self, config: str, *, clock: FakeClock | None = None) -> None:
+    def __init__(
+        self, config: str, *, clock: FakeClock | None = None, store: EmbeddedStore | None = None
+    ) -> None:
         self.clock = clock or FakeClock()
-        self.store = open_memory(self.clock)
+        self.store = store or open_memory(self.clock)
         self.loaded = loads(config, compile_condition=compile_condition, environ={})
         self.authenticators = Authenticators(self.loaded.config, self.store.directory, self.clock)
         self.rules = build_rules(self.loaded, self.authenticators, self.store.directory)

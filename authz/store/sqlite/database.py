@@ -13,6 +13,8 @@ from authz.store.protocols import StoreUnavailable, StoreUnusable
 from authz.store.sqlite.schema import APPLICATION, VERSION, upgrade
 
 BUSY_S = 5.0  # how long a change waits for another process's
+LOG_PAGES = 8_000  # of the write-ahead log (32 MiB), until each page is put into the file once
+CACHE_KIB = 16_384  # of pages that the one who writes keeps in memory
 CHECKED_BYTES = 64 << 20  # files up to this size are checked whole before the service uses them
 
 
@@ -96,6 +98,7 @@ def prepare(path: Path, *, thorough: bool) -> Database:
     connection = None
     try:
         connection = _open(path)
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         _check(connection, path, thorough)
     except sqlite3.Error as error:
         if connection is not None:
@@ -135,6 +138,7 @@ def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = FULL")  # durable before it is acknowledged
     connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     return connection
 
 

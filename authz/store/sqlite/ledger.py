@@ -31,6 +31,9 @@ _DROP = (
 
 _encode = msgspec.json.Encoder().encode
 
+_Row = tuple[Any, ...]
+_AT, _FIRST = 2, 3  # in a row: its moment, and where begins what its sums are of
+_LAST = _FIRST + len(DIMENSIONS) + len(AMOUNTS)
 _Key = tuple[str, ...]  # a day and the dimensions
 
 
@@ -42,24 +45,58 @@ def save(connection: Connection, entries: Sequence[Entry]) -> None:
     """
     if not entries:
         return
-    days = Days(timezone_of(connection))
-    changes: dict[_Key, list[int]] = {}
-    for entry in entries:
-        row = _row(entry)
-        if connection.execute(_INSERT, (entry.reservation, *row)).rowcount == 0:
-            if entry.note.source is not Source.CORRECTED:
-                continue
-            expired = connection.execute(_FIND, (entry.reservation, entry.at, Source.EXPIRED)).fetchone()
-            if expired is None:
-                continue
-            _count(changes, days, expired, -1)
-            connection.execute(_REMOVE, (entry.reservation, entry.at))
-            connection.execute(_INSERT, (entry.reservation, *row))
-        _count(changes, days, row[1:-1], 1)
-    connection.executemany(
-        _ADD, [(*key, *(min(each, MOST) for each in sums)) for key, sums in changes.items() if any(sums)]
-    )
-    connection.executemany(_DROP, [key for key, sums in changes.items() if sums[-1] < 0])
+    rows = [_row(entry) for entry in entries]
+    sums = _Sums(Days(timezone_of(connection)))
+    connection.execute("SAVEPOINT entries")
+    before = connection.total_changes
+    connection.executemany(_INSERT, rows)
+    if connection.total_changes - before == len(rows):  # all are new, as a rule
+        for row in rows:
+            sums.count(row[_AT], row[_FIRST:_LAST], 1)
+    else:
+        connection.execute("ROLLBACK TO entries")
+        for entry, row in zip(entries, rows, strict=True):
+            _save_one(connection, entry, row, sums)
+    connection.execute("RELEASE entries")
+    sums.save(connection)
+
+
+def _save_one(connection: Connection, entry: Entry, row: _Row, sums: "_Sums") -> None:
+    if connection.execute(_INSERT, row).rowcount == 0:
+        if entry.note.source is not Source.CORRECTED:
+            return
+        expired = connection.execute(_FIND, (entry.reservation, entry.at, Source.EXPIRED)).fetchone()
+        if expired is None:
+            return
+        sums.count(expired[0], expired[1:], -1)
+        connection.execute(_REMOVE, (entry.reservation, entry.at))
+        connection.execute(_INSERT, row)
+    sums.count(row[_AT], row[_FIRST:_LAST], 1)
+
+
+class _Sums:
+    """What is to be added to the sums of days, or taken away."""
+
+    def __init__(self, days: Days) -> None:
+        self._days = days
+        self._changes: dict[_Key, list[int]] = {}
+
+    def count(self, at: int, columns: _Row, sign: int) -> None:
+        """One row of that moment: its dimensions, then its amounts."""
+        key = (self._days.at(at).name, *columns[: len(DIMENSIONS)])
+        sums = self._changes.get(key)
+        if sums is None:
+            sums = self._changes[key] = [0] * (len(AMOUNTS) + 1)
+        for index, amount in enumerate(columns[len(DIMENSIONS) :]):
+            sums[index] += sign * amount
+        sums[-1] += sign
+
+    def save(self, connection: Connection) -> None:
+        changes = self._changes
+        connection.executemany(
+            _ADD, [(*key, *(min(each, MOST) for each in sums)) for key, sums in changes.items() if any(sums)]
+        )
+        connection.executemany(_DROP, [key for key, sums in changes.items() if sums[-1] < 0])
 
 
 def timezone_of(connection: Connection) -> str:
@@ -68,11 +105,14 @@ def timezone_of(connection: Connection) -> str:
     return str(timezone)
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
+def _row(entry: Entry) -> _Row:
     facts, note = entry.facts, entry.note
     usage = note.usage
-    amounts = (usage.input, usage.output, usage.cached, usage.reasoning, note.cost)
+    amounts = [usage.input, usage.output, usage.cached, usage.reasoning, note.cost]
+    if max(amounts) > MAX_AMOUNT:
+        amounts = [min(amount, MAX_AMOUNT) for amount in amounts]
     return (
+        entry.reservation,
         facts.request_id,
         entry.at,
         facts.user,
@@ -81,16 +121,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         facts.model,
         facts.route,
         entry.gateway,
-        note.source,
-        *(min(amount, MAX_AMOUNT) for amount in amounts),
+        note.source.value,  # SQLite takes plain text quicker than a member
+        *amounts,
         _encode(entry),
     )
-
-
-def _count(changes: dict[_Key, list[int]], days: Days, row: Sequence[Any], sign: int) -> None:
-    """Add to the sums of its day what a row says, from its moment to its cost; or take it away."""
-    at, *columns = row
-    dimensions, amounts = columns[: len(DIMENSIONS)], columns[len(DIMENSIONS) :]
-    sums = changes.setdefault((days.at(at).name, *dimensions), [0] * (len(AMOUNTS) + 1))
-    for index, amount in enumerate((*amounts, 1)):
-        sums[index] += sign * amount

@@ -22,6 +22,12 @@ _SUMMED = ("requests", *AMOUNTS, _UNCOUNTED.format("input"), _UNCOUNTED.format("
 _HALF = 31  # bits: both halves of a number are summed apart, for SQLite gives up beyond 2^63
 _SUMS = ", ".join(f"sum({each} >> {_HALF}), sum({each} & {(1 << _HALF) - 1})" for each in _SUMMED)
 
+BY_ID = (  # the second index is of those alone whose two ids differ
+    "SELECT body, at, 1 AS whole FROM ledger WHERE reservation = ?1"
+    " UNION ALL SELECT body, at, 0 FROM ledger WHERE request_id = ?1 AND request_id <> reservation"
+    " ORDER BY whole DESC, at DESC"
+)
+
 _decode = reader(Entry)
 
 
@@ -73,11 +79,7 @@ class SqliteLedger:
     def entry(self, id: str) -> Entry | None:
         """By reservation or request id; of several requests that share an id, the latest."""
         self._before()
-        body = self._database.one(
-            "SELECT body FROM ledger WHERE reservation = ?1 OR request_id = ?1"
-            " ORDER BY reservation = ?1 DESC, at DESC",
-            (id,),
-        )
+        body = self._database.one(BY_ID, (id,))
         return None if body is None else _decode(body)
 
     @property
