@@ -84,7 +84,7 @@ class Decider:
             return await self.follow(known, charge=True)
         except StoreUnavailable as failure:  # models and grants were never read
             self._store_failed("read")
-            return self._refuse(known, Refusal(Reason.STORE_UNAVAILABLE, detail=str(failure)))
+            return refuse(known, Refusal(Reason.STORE_UNAVAILABLE, detail=str(failure)))
 
     async def follow(self, known: Known, *, charge: bool) -> Decision:
         """The whole way, top to bottom; `known` grows on it. With `charge=False` nothing is spent."""
