@@ -79,7 +79,12 @@ class Decider:
 
         Never raises for bad input; a store that cannot answer is a denial too.
         """
-        return await self.follow(Known(request), charge=True)
+        known = Known(request)
+        try:
+            return await self.follow(known, charge=True)
+        except StoreUnavailable as failure:  # models and grants were never read
+            self._store_failed("read")
+            return refuse(known, Refusal(Reason.STORE_UNAVAILABLE, detail=str(failure)))
 
     async def follow(self, known: Known, *, charge: bool) -> Decision:
         """The whole way, top to bottom; `known` grows on it. With `charge=False` nothing is spent."""

@@ -40,9 +40,20 @@ async def _page(path: Path) -> bytes:
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200 "):
                 raise ConnectionError(head.partition(b"\r\n")[0].decode("latin-1"))
-            return await reader.read(MOST)
+            return await _rest(reader)
         finally:
             writer.close()
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    """All until the end: a single `read` returns what has arrived, which may be half a line."""
+    pieces, size = [], 0
+    while piece := await reader.read(1 << 16):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MOST:
+            raise ConnectionError(f"its page is longer than {MOST} bytes")
+    return b"".join(pieces)
 
 
 class _Together:

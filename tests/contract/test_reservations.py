@@ -291,6 +291,17 @@ class TestShadow:
         await kept_up(store)
         assert (await level(store, fixed(MAX_AMOUNT))).remaining == 0
 
+    async def test_what_was_cut_does_not_come_back(self, store: ServiceStore, clock: Clock) -> None:
+        """Else a limit in a trial would begin in earnest with more than its quota."""
+        for kind in (fixed, sliding):
+            for name in ("a", "b"):
+                await reserve(store, f"{name}{kind.__name__}", kind(9, 2**70, shadow=True))
+            clock.pass_(2000)
+            for name in ("a", "b"):
+                await settle(store, f"{name}{kind.__name__}", "edge", {Unit.TOKENS: 0})
+            assert (await level(store, kind(9))).remaining == 9
+            assert isinstance(await reserve(store, f"c{kind.__name__}", kind(9, 10)), Exhausted)
+
 
 async def test_peek_answers_like_reserve_and_charges_nothing(store: ServiceStore) -> None:
     holds = [gcra(60), fixed(1000, 400), sliding(500, 100), slot(2)]

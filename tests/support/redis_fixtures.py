@@ -5,6 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.redis import RedisCluster, RedisServer
+from tests.support.redis_binary import redis_server, version
+
+
+def pytest_report_header() -> str:
+    return version(redis_server())[0]
 
 
 @pytest.fixture(scope="session")

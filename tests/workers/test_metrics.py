@@ -45,6 +45,23 @@ async def test_the_others_are_asked(tmp_path: Path) -> None:
     assert page.count(b"# TYPE answers_total counter") == 1
 
 
+async def test_a_page_of_many_pieces_is_read_to_its_end(tmp_path: Path) -> None:
+    lines = [b'answers_total{route="%d"} 1.0\n' % number for number in range(30_000)]
+
+    async def theirs() -> bytes:
+        return OWN.replace(b'answers_total{route="a"} 3.0\n', b"".join(lines))
+
+    health = Health(version="1", config=lambda: "", store=lambda: "ok")
+    server = await start_http(
+        AdminApp(AdminAccess(()), health, theirs, CONTENT_TYPE), f"unix:{socket_of(tmp_path, 1)}"
+    )
+    try:
+        page = await gather(Worker(0, tmp_path), lambda: OWN)
+    finally:
+        await server.stop()
+    assert page.count(b'worker="1"') == len(lines)
+
+
 async def test_one_that_is_gone_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     socket_of(tmp_path, 1).touch()
     assert samples(await gather(Worker(0, tmp_path), lambda: OWN)) == {("answers_total", "0"): 3.0}

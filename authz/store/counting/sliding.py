@@ -74,8 +74,10 @@ def refund(hold: Hold, state: State | None, label: State, amount: int, now: int)
         return (kind, window, head, max(0, newest - amount), older_sum, older)
     if charged < head - PARTS:
         return state
-    corrected = ((bucket, held - amount if bucket == charged else held) for bucket, held in older)
-    return (kind, window, head, newest, older_sum - amount, tuple(pair for pair in corrected if pair[1]))
+    # What was cut (`cap`) is not there to be given back.
+    give = min(amount, next((held for bucket, held in older if bucket == charged), 0))
+    corrected = ((bucket, held - give if bucket == charged else held) for bucket, held in older)
+    return (kind, window, head, newest, older_sum - give, tuple(pair for pair in corrected if pair[1]))
 
 
 def owe(hold: Hold, state: State | None, label: State, amount: int, now: int) -> State:
