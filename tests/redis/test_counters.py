@@ -124,7 +124,9 @@ class TestCluster:
         place = counters.place(MIXED)
         assert place == f"-{names.shard_of('team:nlp', names.SPREAD)}"
         assert counters.place([ADDRESS]) == f"-{names.shard_of(ADDRESS.key, names.SPREAD)}"
-        assert counters.place([]) != counters.place([]), "requests without limits are everywhere"
+        assert counters.place([]) == "", "so that a gateway's own retry has the same id"
+        homes = {counters.home(f"rsv_{n}{counters.place([])}") for n in range(64)}
+        assert len(homes) > 1, "requests without limits are everywhere"
 
     async def test_all_parts_are_held_and_settled(self, spread: Caller, clock: Clock) -> None:
         counters = RedisCounters(spread, clock)
@@ -180,6 +182,31 @@ class TestCluster:
             (400 - 16 * admitted, 16 * admitted),
             (12 - admitted, admitted),
         ]
+
+    @pytest.mark.parametrize("asked", [1, 3], ids=["others-asked", "home-asked"])
+    async def test_104_who_goes_away_half_way_takes_nothing_from_all(
+        self, spread: Caller, clock: Clock, asked: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        counters = RedisCounters(spread, clock)
+        before = await left(counters, *MIXED)
+        run, calls = spread.run, 0
+
+        def until_gone(*args: Any, **more: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == asked:
+                asyncio.get_running_loop().call_soon(going.cancel)
+            return run(*args, **more)
+
+        monkeypatch.setattr(spread, "run", until_gone)
+        name = f"a{counters.place(MIXED)}"
+        going = asyncio.ensure_future(counters.reserve(name, "edge", MIXED, TTL, facts()))
+        with pytest.raises(asyncio.CancelledError):
+            await going
+        async with asyncio.timeout(60):
+            while spread.owed or await left(counters, *MIXED) != before:
+                await asyncio.sleep(0.02)
+        assert await counters.find(name, "edge") is Outcome.UNKNOWN
 
     async def test_ids_without_a_place_are_found_too(self, spread: Caller, clock: Clock) -> None:
         counters = RedisCounters(spread, clock)

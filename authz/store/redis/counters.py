@@ -4,7 +4,7 @@ Only on a Cluster may the holds of one request lie on several servers; see `auth
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import count, cycle
+from itertools import count
 from os import urandom
 
 from authz.quota import Unit
@@ -33,7 +33,6 @@ class RedisCounters:
         self.calls = Calls(link, clock, most_open=most_open, most_late=most_late)
         self._shards = link.shards
         self._known = frozenset(link.shards)
-        self._turns = cycle(link.shards)
         self._me = urandom(6).hex()
         self._attempts = count()
 
@@ -43,18 +42,20 @@ class RedisCounters:
         return self.calls.expired
 
     def place(self, holds: Sequence[Hold]) -> str:
-        """On a Cluster `-SHARD`: where most of the holds are likely to be, so that one call is enough."""
-        if len(self._shards) == 1:
+        """On a Cluster `-SHARD`: where most of the holds are likely to be, so that one call is enough.
+
+        Always the same for the same holds: a gateway's own retry must have the id of what it repeats.
+        """
+        if len(self._shards) == 1 or not holds:
             return ""
-        owned = next((hold for hold in holds if hold.owner), holds[0] if holds else None)
-        return f"-{next(self._turns) if owned is None else self._shard_of_hold(owned)}"
+        return f"-{self._shard_of_hold(next((hold for hold in holds if hold.owner), holds[0]))}"
 
     async def reserve(
         self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved | Exhausted:
         holds = sendable(holds)
         attempt = f"{self._me}{next(self._attempts):x}"
-        home = self._home(reservation)
+        home = self.home(reservation)
         if len(self._shards) > 1:
             parts = spread.parts_of(holds, home, self._shard_of_hold)
             if len(parts) > 1:
@@ -65,13 +66,13 @@ class RedisCounters:
         )
 
     async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
-        return await self.calls.find(self._home(reservation), reservation, gateway)
+        return await self.calls.find(self.home(reservation), reservation, gateway)
 
     async def settle(
         self, reservation: str, gateway: str, actual: Mapping[Unit, int], note: bytes = b""
     ) -> Settled:
         settled, elsewhere = await self.calls.settle(
-            self._home(reservation), reservation, gateway, actual, note
+            self.home(reservation), reservation, gateway, actual, note
         )
         if not elsewhere:
             return settled
@@ -79,7 +80,7 @@ class RedisCounters:
 
     async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
         runs, elsewhere = await self.calls.extend(
-            self._home(reservation), reservation, gateway, ttl_ms, life_ms
+            self.home(reservation), reservation, gateway, ttl_ms, life_ms
         )
         if not elsewhere:
             return runs
@@ -95,7 +96,7 @@ class RedisCounters:
     def _shard_of_hold(self, hold: Hold) -> str:
         return shard_of(hold.owner or hold.key, self._shards)
 
-    def _home(self, reservation: str) -> str:
+    def home(self, reservation: str) -> str:
         """Where a reservation is: its id says so, or all else follows from it."""
         if len(self._shards) == 1:
             return self._shards[0]

@@ -58,42 +58,51 @@ def parts_of(holds: Sequence[Hold], home: str, shard_of: Callable[[Hold], str]) 
     ]
 
 
+Asked = list[tuple[Part, asyncio.Future[Any]]]
+"""The reservations that were asked for."""
+
+
 async def reserve(calls: Calls, parts: Sequence[Part], request: Request) -> Answer:
-    """Make all parts or none."""
+    """Make all parts or none, also where the caller goes away half way."""
+    asked: Asked = []
+    try:
+        return await _reserve(calls, parts, request, asked)
+    except asyncio.CancelledError:
+        # Its own counters lie in the home, which comes last: else a caller who always goes away in time
+        # would use up what belongs to all.
+        for part, question in asked:
+            if not question.cancel() and not question.cancelled():  # the link takes back what is cancelled
+                calls.cancel(part.shard, request.reservation, request.attempt)
+        raise
+
+
+async def _reserve(calls: Calls, parts: Sequence[Part], request: Request, asked: Asked) -> Answer:
     home, *others = parts
     settles = bool(request.facts) or any(
         hold.unit is not Unit.REQUESTS for part in parts for hold in part.holds
     )
     has_slots = any(hold.kind is Kind.CONCURRENCY for part in parts for hold in part.holds)
     remember = settles and (request.ttl_ms > 0 or has_slots)
-    asked = [
-        calls.reserve(
+
+    def ask(part: Part, facts: bytes, elsewhere: str) -> asyncio.Future[Any]:
+        question = calls.reserve(
             part.shard,
             request.reservation,
             request.attempt,
             request.gateway,
             part.holds,
             request.ttl_ms,
-            b"",
-            remember=remember,
-        )
-        for part in others
-    ]
-    answers, trouble = await _answers(calls, asked)
-    if trouble is None and all(isinstance(answer, Reserved) for answer in answers):
-        elsewhere = _APART.join(part.shard for part in others)
-        last = calls.reserve(
-            home.shard,
-            request.reservation,
-            request.attempt,
-            request.gateway,
-            home.holds,
-            request.ttl_ms,
-            request.facts,
+            facts,
             remember=remember,
             elsewhere=elsewhere,
         )
-        home_answer, trouble = await _answers(calls, [last])
+        asked.append((part, question))
+        return question
+
+    answers, trouble = await _answers(calls, [ask(part, b"", "") for part in others])
+    if trouble is None and all(isinstance(answer, Reserved) for answer in answers):
+        elsewhere = _APART.join(part.shard for part in others)
+        home_answer, trouble = await _answers(calls, [ask(home, request.facts, elsewhere)])
         answers = [*home_answer, *answers]
     else:
         answers = [None, *answers]
