@@ -6,6 +6,7 @@ import tempfile
 import time
 from asyncio.subprocess import Process
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -71,11 +72,13 @@ class Supervisor:
         await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not ended.done():
-            worker.terminate()
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                worker.terminate()
             await asyncio.wait((ended,), timeout=STOP_WITHIN)
         if not ended.done():
             log.error("a worker did not stop in time and is killed", pid=worker.pid, seconds=STOP_WITHIN)
-            worker.kill()
+            with suppress(ProcessLookupError):
+                worker.kill()
         return await ended
 
     async def _wait(self, seconds: float) -> None:
@@ -85,4 +88,5 @@ class Supervisor:
 
     def _tell(self, signum: signal.Signals) -> None:
         for worker in self._running.values():
-            worker.send_signal(signum)
+            with suppress(ProcessLookupError):  # one that has just ended keeps it from no other
+                worker.send_signal(signum)

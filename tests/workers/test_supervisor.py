@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from authz.workers.supervisor import Supervisor
 from tests.support.processes import Process
 
 # Stands for a worker: says who it is, then notes what it is told.
@@ -92,3 +93,23 @@ def test_all_end_in_order_and_none_is_replaced(watched: Watched, signum: signal.
     watched.wait(lambda: not watched.process.running)
     assert sorted(number for number, _ in watched.notes("term")) == [0, 1, 2]
     assert len(watched.notes("began")) == 3
+
+
+class Told:
+    """Stands for a worker, one that has ended or one that lives."""
+
+    def __init__(self, *, ended: bool) -> None:
+        self.ended = ended
+        self.signals: list[signal.Signals] = []
+
+    def send_signal(self, signum: signal.Signals) -> None:
+        if self.ended:
+            raise ProcessLookupError
+        self.signals.append(signum)
+
+
+def test_one_that_has_just_ended_keeps_a_hangup_from_no_other() -> None:
+    supervisor, gone, lives = Supervisor([], 2), Told(ended=True), Told(ended=False)
+    supervisor._running |= {0: gone, 1: lives}  # type: ignore[dict-item]
+    supervisor._tell(signal.SIGHUP)
+    assert lives.signals == [signal.SIGHUP]
