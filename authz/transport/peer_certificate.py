@@ -54,9 +54,10 @@ def _names(certificate: x509.Certificate) -> Sequence[str]:
         known = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        return [name_of(value) for each in common if isinstance(value := each.value, str)]
+        values = (each.value for each in common)
+        return [name_of(value) for value in values if isinstance(value, str) and "://" not in value]
     uris = known.get_values_for_type(x509.UniformResourceIdentifier)
-    # A DNS name has no scheme: so none can pass for a URI.
+    # Neither a DNS name nor a common name has a scheme: so none can pass for a URI.
     hosts = (name for name in known.get_values_for_type(x509.DNSName) if "://" not in name)
     return [*(uri for uri in uris if "://" in uri), *map(name_of, hosts)]
 

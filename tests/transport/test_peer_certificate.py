@@ -36,6 +36,7 @@ NAMES: dict[str, tuple[list[x509.GeneralName], str, set[str]]] = {
     ),
     "a URI without a scheme": ([URI("edge.lab")], "edge.lab", set()),
     "a DNS name that is a URI": ([DNS("spiffe://lab/edge")], "", set()),
+    "a common name that is a URI": ([], "spiffe://lab/edge", set()),
 }
 
 
