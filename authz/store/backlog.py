@@ -165,9 +165,12 @@ async def enter(
     """As a reservation that nothing denies. It counts as made now: a store knows its own clock only.
 
     Again soon after an attempt that was not answered, it joins that one as a retry does, and nobody takes
-    it back any more. Later that attempt was taken back, unless the store knows it.
+    it back any more. Later that attempt was taken back, unless the store knows it; of one that is open it is
+    told that it runs, so that what would take it back comes too late.
     """
     if waiting.first_tried and now >= waiting.first_tried + JOINS_MS:
+        if await primary.extend(waiting.name, waiting.gateway, ttl_ms, ttl_ms):
+            return None
         known = await primary.find(waiting.name, waiting.gateway)
         if known is not Outcome.UNKNOWN:
             return None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from authz.store.backlog import JOINS_MS, Waiting, enter
 from authz.store.protocols import Level, Outcome, Remembered, Reserved, StoreUnavailable
 from authz.store.redis import names, scripts
 from authz.store.redis.calls import CANCELLED_MS
@@ -15,6 +16,10 @@ from tests.redis.direct import DirectLink, at_once
 from tests.redis.scripts_kit import HOLDS, ended, left, reserve, settle, undo
 from tests.redis.twins import awaited
 from tests.support.redis import RedisServer
+
+
+def _lost(reply: object) -> None:
+    raise StoreUnavailable("the answer was lost")
 
 
 class TestCancelling:
@@ -70,6 +75,30 @@ class TestCancelling:
         assert undo(link) == 0
         assert left(counters, *HOLDS) == [59, 600, 600, 1]
         assert settle(counters, "a", tokens=0) is Outcome.SETTLED
+
+    @pytest.mark.parametrize("ttl", [MINUTE, 3 * MINUTE], ids=["as-before", "later"])
+    def test_nor_of_one_that_runs(self, link: DirectLink, counters: RedisCounters, ttl: int) -> None:
+        reserve(counters, "a", *HOLDS, ttl=2 * MINUTE)
+        assert at_once(counters.extend("a", "edge", ttl, HOUR))
+        assert undo(link) == 0
+        assert left(counters, *HOLDS) == [59, 600, 600, 1]
+        assert settle(counters, "a", tokens=0) is Outcome.SETTLED
+
+    def test_104_nor_of_what_was_entered_afterwards(
+        self, link: DirectLink, counters: RedisCounters, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its first answer is lost, and what takes it back waits behind much else until it is found again."""
+        hold = fixed(1000, 400, window=DAY)
+        waiting = Waiting("local-1-a", "a", "edge", (hold,), b"facts", clock.now, clock.now + HOUR)
+        with monkeypatch.context() as answers:
+            answers.setattr(counters.calls, "answer", _lost)
+            with pytest.raises(StoreUnavailable):
+                at_once(enter(counters, waiting, [hold], HOUR, clock.now))
+        (owed,) = link.undos
+        clock.pass_(JOINS_MS)
+        assert at_once(enter(counters, waiting, [hold], HOUR, clock.now)) is None
+        assert at_once(awaited(link.run(owed.script, owed.keys, owed.args))) == 0
+        assert left(counters, hold) == [600]
 
     @pytest.mark.parametrize("ended", ["settled", "expired"])
     def test_what_is_over_stays_as_it_is(

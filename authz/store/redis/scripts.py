@@ -95,7 +95,7 @@ PEEK = _compose("peek", *_ADMITTING)
 SETTLE = _compose("settle", *_ENDING, "objections", "closing", "slots", "answering")
 CANCEL = _compose("cancel", *_ENDING)
 SWEEP = _compose("sweep", *_KINDS, "admitting", "counters", "records", *_EXPIRING)
-EXTEND = _compose("extend", "slots", "records", "objections")
+EXTEND = _compose("extend", "slots", "records", "objections", "remembering")
 FIND = _compose("find", "records", "objections")
 
 ALL = (RESERVE, PEEK, SETTLE, CANCEL, SWEEP, EXTEND, FIND)
