@@ -184,7 +184,7 @@ class TestCluster:
         ]
 
     @pytest.mark.parametrize("asked", [1, 3], ids=["others-asked", "home-asked"])
-    async def test_104_who_goes_away_half_way_takes_nothing_from_all(
+    async def test_who_goes_away_half_way_takes_nothing_from_all(
         self, spread: Caller, clock: Clock, asked: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         counters = RedisCounters(spread, clock)
