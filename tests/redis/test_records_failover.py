@@ -1,10 +1,15 @@
 """Another server, or an older state of it: the records are followed on, and what is lost is not believed."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
+import redis.asyncio.sentinel
+import redis.sentinel
 from msgspec.structs import replace
 
 from authz.store.protocols import StoreUnavailable
+from authz.store.redis import kept
 from authz.store.redis.directory import RedisDirectory
 from authz.store.redis.records import CommandRecords
 from tests.contract.kit import NOON
@@ -26,6 +31,32 @@ async def test_who_followed_the_old_master_follows_the_new(tmp_path: Path) -> No
                 await until(lambda: _revoked(operator), seconds=60)
             await until(lambda: not _is_there(here.directory), seconds=60)
             await until(lambda: here.trouble is None)
+
+
+async def test_an_old_master_that_answers_on_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off from the Sentinels, it takes it for granted that it is the master."""
+    with RedisServer(tmp_path) as old, RedisServer(tmp_path, "replicaof", f"127.0.0.1 {old.port}") as new:
+        master = old
+
+        def named(self: object, name: str) -> tuple[str, int]:
+            return "127.0.0.1", master.port
+
+        async def named_later(self: object, name: str) -> tuple[str, int]:
+            return named(self, name)
+
+        monkeypatch.setattr(redis.sentinel.Sentinel, "discover_master", named)
+        monkeypatch.setattr(redis.asyncio.sentinel.Sentinel, "discover_master", named_later)
+        async with replica("redis+sentinel://127.0.0.1/main") as here:
+            await asyncio.to_thread(here.registry.add_key, a_key())
+            await until(lambda: _is_there(here.directory))
+            await until(lambda: new.call("HLEN", kept.KEYS) == 1)
+            new.call("REPLICAOF", "NO", "ONE")
+            master = new
+            with command(new.url) as operator:
+                assert _revoked(operator)
+            await until(lambda: not _is_there(here.directory))
+            await asyncio.to_thread(here.registry.add_key, a_key("another"))
+            assert (old.call("HLEN", kept.KEYS), new.call("HLEN", kept.KEYS)) == (1, 2)
 
 
 async def test_sentinels_that_hang_delay_and_no_more(tmp_path: Path) -> None:

@@ -97,6 +97,10 @@ def commit(client: Any, plan: Callable[[Change], None]) -> None:
     `plan` reads by the same client and raises where the change may not be made. Raises StoreUnavailable.
     """
     own = secrets.token_hex(8)
+    find_master = getattr(client, "find_master", None)
+    if find_master is not None:
+        with explained():
+            find_master()
     until = time.monotonic() + PATIENCE_S
     is_sent = False
     while True:

@@ -5,7 +5,7 @@ Nothing is tried twice by them: a command whose connection broke may have run.
 
 import asyncio
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.asyncio
@@ -81,6 +81,14 @@ class _Master(redis.Redis):
 
     sentinels: Any
 
+    def find_master(self) -> None:
+        """Ask who it is by now. Connections to another one are not used again.
+
+        Redis-py asks when it connects, and leaves a server that takes no writes any more; an old master
+        that is only cut off from the Sentinels takes them, and all of them are lost.
+        """
+        cast(Any, self.connection_pool).get_master_address()
+
     def close(self) -> None:
         super().close()
         self.sentinels.close()
@@ -90,6 +98,10 @@ class _AsyncMaster(redis.asyncio.Redis):
     """Closes its way to the Sentinels too."""
 
     sentinels: Any
+
+    async def find_master(self) -> None:
+        """As of `_Master`."""
+        await cast(Any, self.connection_pool).get_master_address()
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await super().aclose(close_connection_pool)

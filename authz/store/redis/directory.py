@@ -17,6 +17,7 @@ from typing import Any
 from authz.store.protocols import StoreUnavailable
 from authz.store.records import Key, Model, Team, User
 from authz.store.redis import following
+from authz.store.redis.failures import FAILURES
 from authz.store.redis.following import follow, later, load, now, rejoin
 from authz.store.redis.listening import Listener
 from authz.store.redis.mirror import Adjustments, Mirror
@@ -30,6 +31,7 @@ FOLLOW_MS = 1000
 """A change is in force everywhere this long after it was made, though no message of it arrives."""
 
 LOOK_S = FOLLOW_MS / 1000 / 4
+MASTER_S = FOLLOW_MS / 1000 / 2  # between two questions who the master is, where Sentinels know
 
 LOADING = "loading the records from"
 FOLLOWING = "following the records in"
@@ -114,6 +116,7 @@ class RedisDirectory:
             asyncio.create_task(self._keep_loaded(), name="authz-records-load"),
             asyncio.create_task(self._keep_followed(), name="authz-records-follow"),
             asyncio.create_task(self._listener.listen(), name="authz-records-listen"),
+            asyncio.create_task(self._keep_to_master(), name="authz-records-master"),
         ]
         await self._tried.wait()
 
@@ -143,6 +146,14 @@ class RedisDirectory:
             look.cancel()
             self._wake.clear()
             await self._attempt(FOLLOWING, self._follow())
+
+    async def _keep_to_master(self) -> None:
+        """An old master that goes on answering does not hear of what was changed since."""
+        find = getattr(self._client, "find_master", None)
+        while find is not None:
+            await asyncio.sleep(random.uniform(0.8, 1.0) * MASTER_S)  # noqa: S311  (not all replicas at once)
+            with suppress(*FAILURES):  # the master itself may work
+                await find()
 
     async def _attempt(self, doing: str, work: Awaitable[None]) -> None:
         """Whatever goes wrong is trouble, and tried again; nothing ends the task."""
