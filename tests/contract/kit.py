@@ -1,7 +1,9 @@
 """A clock to turn, and holds in few words."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from time import monotonic
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,7 +12,7 @@ import msgspec
 from authz.calendar import calendar_bounds
 from authz.quota import Unit
 from authz.store.embedded import EmbeddedStore
-from authz.store.protocols import Hold, Kind, Outcome
+from authz.store.protocols import Hold, Kind, Outcome, StoreUnavailable
 from authz.store.records import Facts, Note
 from authz.store.redis.store import RedisStore
 from authz.store.store import ServiceStore
@@ -99,13 +101,26 @@ async def settle(store: ServiceStore, reservation: str, gateway: str, actual: Ma
     return (await store.counters.settle(reservation, gateway, actual)).outcome
 
 
+async def reached(what: Callable[[], Awaitable[None]]) -> None:
+    """Try until Redis answers in time: what runs in the background has a second each, a busy machine a bad one."""
+    deadline = monotonic() + 60
+    while True:
+        try:
+            await what()
+            return
+        except StoreUnavailable:
+            if monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
 async def kept_up(store: ServiceStore) -> None:
     """One round of upkeep."""
     if isinstance(store, EmbeddedStore):
         store.keep_up()
     else:
         assert isinstance(store, RedisStore)
-        await store.caught_up()
+        await reached(store.caught_up)
 
 
 async def settled(store: ServiceStore) -> None:
