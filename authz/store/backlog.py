@@ -144,10 +144,16 @@ class Backlog:
         return found
 
     def less_owed(self, holds: Sequence[Hold]) -> Sequence[Hold]:
-        """The holds against what their quotas have left beside what is owed to them."""
+        """The holds against what their quotas have left beside what is owed to them.
+
+        But for those that no quota stops: a debt is carried into the next window up to one quota, and they
+        would have less of it carried.
+        """
         owed = self.owed
         return [
-            replace(hold, quota=max(0, hold.quota - owed[hold.key])) if hold.key in owed else hold
+            replace(hold, quota=max(0, hold.quota - owed[hold.key]))
+            if hold.key in owed and hold.amount and not hold.shadow
+            else hold
             for hold in holds
         ]
 

@@ -198,6 +198,19 @@ async def test_quotas_are_less_by_what_is_still_owed(site: Site) -> None:
     assert await site.left(DAILY) == 0
 
 
+@pytest.mark.parametrize(
+    "asked", [fixed(100, 0, window=DAY), fixed(100, 9, window=DAY, shadow=True)], ids=["nothing", "on-trial"]
+)
+async def test_what_no_quota_stops_forgives_no_debt(site: Site, asked: Hold) -> None:
+    await site.ask(DAILY)
+    await site.counters.settle("r1", "edge", tokens(300))
+    site.clock.pass_(DAY)
+    await admit(site, fixed(100, 80, window=DAY, on_failure=ALLOW))
+    site.way.way = Way.UP
+    assert isinstance(await site.ask(asked), Reserved)
+    assert await site.left(DAILY) == 0, "the debt of the day before takes all of this one"
+
+
 async def test_the_next_spell_begins_with_what_is_left_then(site: Site) -> None:
     await admit(site, DAILY)
     await back(site)
