@@ -55,7 +55,10 @@ class Store:
             return f"sqlite:{self.path}" if not self.path.is_absolute() else f"sqlite://{self.path}"
         if not self._url.present:
             return self._url.origin
-        return f"{self.scheme}://{urlsplit(self.reveal()).netloc.rpartition('@')[2]}"
+        parts = urlsplit(self.reveal())
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # of a password that is not percent-encoded
+            return f"{self.scheme}://..."
+        return f"{self.scheme}://{parts.netloc.rpartition('@')[2]}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Store) and self._url == other._url and self.path == other.path

@@ -114,6 +114,18 @@ def test_bad_secret_files(example: Path, content: bytes, message: str) -> None:
     assert [(p.line, p.column) for p in raised.value.problems] == [(9, 37)]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+cluster://:hunter2/x@h1,h2",
+        "redis+cluster://hunter2?x@h1,h2",
+        '"redis+sentinel://:hunter2#x@h1/main"',
+    ],
+)
+def test_half_a_password_in_a_store_url_is_not_shown(url: str) -> None:
+    assert "hunter2" not in shown(loads(f"store: {url}\n"))
+
+
 def test_an_unreadable_store_url_says_nothing_of_it() -> None:
     for url in (
         "redis://:hunter2@/0",
