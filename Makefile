@@ -5,7 +5,8 @@
 #   make lint     ruff, mypy, import-linter
 #   make check    lint and test
 #   make bench    measure
-#   make soak     the long tests
+#   make soak     the long tests, and those of Redis on a newer one than the wheel's 6.2: a redis-server or
+#                 valkey-server of at least version 7 on the PATH, or AUTHZ_REDIS_SERVER=/path/to/it
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
@@ -13,6 +14,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 JOBS ?= 2
+ROUNDS := AUTHZ_REPLICA_ROUNDS=100 AUTHZ_ROLLING_RESTARTS=100
+IN_ROUNDS := tests/acceptance/test_replicas.py tests/acceptance/test_rolling_restarts.py
+ON_REDIS := tests/contract tests/redis tests/acceptance/test_store_trouble.py tests/acceptance/test_failover.py $(IN_ROUNDS)
+NEWER_REDIS := $(BIN)/python -m tests.support.redis_binary
 
 .PHONY: run test lint check bench soak install
 .NOTPARALLEL:
@@ -35,7 +40,9 @@ bench: $(INSTALLED)
 	$(BIN)/python -m bench $(ARGS)
 
 soak: $(INSTALLED)
-	$(BIN)/pytest tests/soak $(ARGS)
+	AUTHZ_REDIS_SERVER="$$($(NEWER_REDIS))" && export AUTHZ_REDIS_SERVER && \
+		$(BIN)/pytest -n $(JOBS) --dist loadfile $(ON_REDIS) $(ARGS)
+	$(ROUNDS) $(BIN)/pytest tests/soak $(IN_ROUNDS) $(ARGS)
 
 install: $(INSTALLED)
 

@@ -27,7 +27,7 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
         yield at
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(90 * max(ROUNDS, 10))
 def test_never_over_while_replicas_die(at: Replicas) -> None:
     chance = random.Random(5)
     crowds = [_round(at, chance) for _ in range(ROUNDS)]

@@ -81,7 +81,7 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
         yield at
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(90 * max(RESTARTS, 10))
 @pytest.mark.parametrize("kind", [RenderedEnvoy, RenderedNginx], ids=["envoy", "nginx"])
 def test_no_request_fails(
     kind: type[Rendered], at: Replicas, tmp_path: Path, certificates: Certificates

@@ -1,10 +1,14 @@
 """Revocations under load, many: `tests/redis/test_revocation.py` tries a few."""
 
+import pytest
+
 from authz.store.redis.directory import FOLLOW_MS
 from tests.redis.test_revocation import WITHIN_S, deaf, worst_lag
 from tests.support.redis import RedisServer
 
 TRIALS = 200
+
+pytestmark = pytest.mark.timeout(3_600)
 
 
 async def test_the_last_allow_on_any_replica(server: RedisServer) -> None:
