@@ -60,6 +60,12 @@ class Quota(Struct, frozen=True, kw_only=True):
     window: Window
     burst: int = 0
 
+    def burst_of(self, amount: int) -> int:
+        """The burst where another amount stands in the place of the quota's: as much of it."""
+        if self.burst == self.amount:
+            return amount
+        return max(1, self.burst * amount // self.amount) if self.amount else 0
+
     def __str__(self) -> str:
         amount = str(Decimal(self.amount) / NANO) if self.unit is Unit.COST else str(self.amount)
         return f"{self.unit}={amount}/{self.window}" if str(self.window) else f"{self.unit}={amount}"

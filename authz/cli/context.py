@@ -12,6 +12,8 @@ from authz.cli.errors import CommandError
 from authz.cli.options import Common
 from authz.config import Config, Loaded, find_config, load
 from authz.config.base import WEEKDAYS
+from authz.config.fineness import countable
+from authz.quota import BadQuota, Quota, parse_quota
 from authz.store.open import open_view
 from authz.store.protocols import Registry
 from authz.store.store import Store
@@ -38,6 +40,13 @@ class Context:
     def week_start(self) -> int:
         """0 is Monday."""
         return WEEKDAYS.index(self.config.week_start)
+
+    def quota(self, text: str) -> Quota:
+        """`tokens=1M/day` by the config's calendar. Raises BadQuota; also for what the store cannot count."""
+        quota = parse_quota(text, timezone=self.config.timezone, week_start=self.week_start)
+        if not countable(self.loaded.store, quota):
+            raise BadQuota(f"Redis cannot drain {text!r} exactly; write a rounder quota")
+        return quota
 
 
 def read(common: Common) -> Context:

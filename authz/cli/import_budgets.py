@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from authz.cli.context import Context
 from authz.cli.import_rows import Fields
-from authz.quota import MAX_AMOUNT, NANO, BadQuota, Quota, parse_quota
+from authz.quota import MAX_AMOUNT, NANO, BadQuota, Quota
 
 FOR_EVER: Final = "3650d"
 """The longest window: a budget that is never filled up again."""
@@ -105,7 +105,7 @@ def _quotas(fields: Fields, written: Sequence[str], at: Context, lost: list[str]
     quotas = []
     for text in written:
         try:
-            quotas.append(parse_quota(text, timezone=at.config.timezone, week_start=at.week_start))
+            quotas.append(at.quota(text))
         except BadQuota:
             lost.append(f"a limit that cannot be written here ({text.partition('=')[0]})")
     return tuple(quotas)

@@ -90,9 +90,7 @@ def _key(fields: Any, context: Context) -> Key:
         team=None if team_name is None else team(team_name),
         models=None if models is None else names(models, "model"),
         roles=names(_list(fields, "roles") or (), "role"),
-        quotas=quotas(
-            _list(fields, "limits") or (), timezone=context.config.timezone, week_start=context.week_start
-        ),
+        quotas=quotas(_list(fields, "limits") or (), context),
         created_at=context.now,
         expires_at=moment_ahead(expires, context.now, context.zone) if expires else None,
     )

@@ -16,6 +16,7 @@ from authz.cli.output import Row
 from authz.cli.rows import ADJUSTMENT_COLUMNS, adjustment_row, figure
 from authz.cli.trial_report import report
 from authz.config.base import nearest
+from authz.config.fineness import countable
 from authz.limit.partition import Partition, read_key
 from authz.limit.planner import hold_of
 from authz.limit.policy import Policy
@@ -138,6 +139,8 @@ def override(
     at = context.read(common)
     policy = _policy(at, name)
     number = values.amount(amount, policy.quota.unit)
+    if not countable(at.loaded.store, policy.quota, number):
+        raise UsageError(f"Redis cannot drain {amount} of the limit {name!r} exactly; give a rounder quota.")
     partition = {"team": team, "user": user, "key": key_id, "model": model}
     _adjust(at, policy, partition, other, until, override=number, as_json=common.json)
 

@@ -53,7 +53,7 @@ def limit_list(
         return ()
     if given is None:
         return before
-    return quotas(given, timezone=context.config.timezone, week_start=context.week_start)
+    return quotas(given, context)
 
 
 def role_list(

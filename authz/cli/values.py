@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
 
+from authz.cli.context import Context
 from authz.cli.errors import UsageError
-from authz.quota import BadQuota, Quota, Unit, parse_amount, parse_duration, parse_quota
+from authz.quota import BadQuota, Quota, Unit, parse_amount, parse_duration
 
 _WRITE_A_MOMENT = "Write a duration such as 90d or 12h, or a date such as 2027-01-31 or 2027-01-31T18:00."
 
@@ -34,12 +35,12 @@ def duration(text: str) -> int:
         raise UsageError(str(error)) from None
 
 
-def quotas(texts: Iterable[str], *, timezone: str, week_start: int) -> tuple[Quota, ...]:
+def quotas(texts: Iterable[str], context: Context) -> tuple[Quota, ...]:
     """`--limit` as it is written. Raises UsageError."""
     read: list[Quota] = []
     for text in texts:
         try:
-            quota = parse_quota(text, timezone=timezone, week_start=week_start)
+            quota = context.quota(text)
         except BadQuota as error:
             raise UsageError(str(error)) from None
         if any(str(quota.window) == str(other.window) and quota.unit is other.unit for other in read):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from authz.config.admissions import admissions
 from authz.config.credential_slots import counted_credentials
 from authz.config.findings import Finding
+from authz.config.fineness import fine_buckets
 from authz.config.model import Config
 from authz.config.network import Address
 from authz.config.secret import SHORTEST_TOKEN, Secret
@@ -22,6 +23,7 @@ def checks(config: Config, source: Source) -> Iterator[Finding]:
     yield from _short_tokens(config)
     yield from counted_credentials(config)
     yield from admissions(config)
+    yield from fine_buckets(config)
 
 
 def _same_address(config: Config) -> Iterator[Finding]:

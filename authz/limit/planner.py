@@ -102,9 +102,7 @@ def hold_of(
     `owner` is whose the counter is, where the partition does not say it.
     """
     quota, window = policy.quota, policy.quota.window
-    most = amount
-    if window.algorithm is Algorithm.GCRA and quota.burst != quota.amount:
-        most = max(1, quota.burst * amount // quota.amount) if quota.amount else 0
+    most = quota.burst_of(amount) if window.algorithm is Algorithm.GCRA else amount
     bounds = _NO_BOUNDS
     if window.period:
         bounds = calendar_bounds(now, window.period, window.timezone, window.week_start)

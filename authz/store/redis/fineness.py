@@ -2,7 +2,8 @@
 
 from math import gcd
 
-from authz.store.redis.scripts import FINEST
+FINEST = 2**52
+"""Parts of units that the quota of a draining bucket may have: twice as many fit into a double."""
 
 
 def too_fine(burst: int, rate: int, window_ms: int) -> bool:

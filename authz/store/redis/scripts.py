@@ -5,11 +5,9 @@ from enum import IntEnum
 from authz.quota import MAX_AMOUNT
 from authz.store.counting import aligned, sliding
 from authz.store.protocols import Hold, Kind
+from authz.store.redis.fineness import FINEST
 from authz.store.redis.script import Script, compose
 from authz.store.reservations import GRAIN, LATE, LATE_GRAIN, REPLAY, SETTLED, Phase
-
-FINEST = 2**52
-"""Parts of units that the quota of a draining bucket may have: twice as many fit into a double."""
 
 GRACE = 600_000
 """ms that a spent counter is kept: a clock that steps back finds it as it was."""
