@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from tests.support.asking import Asker, usage
 
@@ -93,11 +93,10 @@ class Load:
             due += 1 / caller.rate
 
     async def _ask(self, caller: Caller, due: float) -> None:
-        asked = {"model": caller.model, "messages": [{"role": "user", "content": "x"}], "max_tokens": 8}
         asker = self._idle.pop() if self._idle else Asker(self.port, self.token)
         status, reservation = 0, ""
         with suppress(*GONE):
-            told = await asker.ask(caller.key, asked)
+            told = await asker.ask(caller.key, question(caller.model))
             status, reservation = told.status, told.headers.get("x-authz-reservation", "")
         self._idle.append(asker)
         self.answers.append(Answer(caller.name, due, time.monotonic(), status, reservation))
@@ -124,6 +123,11 @@ class Load:
             finally:
                 self._settling -= 1
         asker.hang_up()
+
+
+def question(model: str) -> dict[str, Any]:
+    """A short one."""
+    return {"model": model, "messages": [{"role": "user", "content": "x"}], "max_tokens": 8}
 
 
 def quantile(answers: Iterable[Answer], share: float) -> float:
