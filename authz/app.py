@@ -45,6 +45,13 @@ from authz.workers.metrics import gather
 from authz.workers.place import Worker
 from authz.workers.supervisor import Supervisor
 
+LINGER = 2.0
+"""Seconds that a replica still answers after it has told the gateways to go to another one.
+
+Longer than our gateways take to notice (health checks each 0.5 s, two in a row), and to take back one that
+has just been restarted. Where there is no other replica nobody waits.
+"""
+
 TAUGHT_AT_START = 2_000
 """Entries of the ledger, the latest, from which estimates are learned again."""
 
@@ -173,8 +180,14 @@ class App:
         self._settler.teach(reversed(entries))
 
     async def stop(self) -> None:
-        """Refuse new work, finish what is under way, write everything down."""
+        """Send the gateways elsewhere, finish what is under way, write everything down."""
         self.health.drain()
+        if self._grpc is not None:
+            await self._grpc.drain()
+            for server in self._servers:
+                server.drain()
+            if await self._store.others():
+                await asyncio.sleep(LINGER)
         await self._watcher.stop()
         grpc = [self._grpc.stop()] if self._grpc is not None else []
         await asyncio.gather(*(server.stop() for server in self._servers), *grpc, self._caddy_log.stop())

@@ -65,6 +65,10 @@ class ServiceStore(Store):
         """How the store is reached; None: it is in this process."""
         return None
 
+    async def others(self) -> int:
+        """How many other services use the store right now, as far as can be known."""
+        return 0
+
     def keep_ledger(self, milliseconds: int) -> None:
         """How long single entries are kept, from the next trim on."""
         raise NotImplementedError

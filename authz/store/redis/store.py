@@ -84,6 +84,9 @@ class RedisStore(ServiceStore):
     def trouble(self) -> str | None:
         return self._link.trouble or self._records.trouble or self._troubles.first
 
+    async def others(self) -> int:
+        return await self._presence.others()
+
     def keep_ledger(self, milliseconds: int) -> None:
         self._keeper.retention = milliseconds
 
