@@ -45,7 +45,7 @@ class Faults:
     buffers: bool = False  # keeps a stream until it is whole
     turns_429: bool = False  # makes 500 of 429
     bare_429: bool = False  # drops the headers and the body of a refusal
-    any_size: bool = False  # takes every body
+    any_size: bool = False  # takes every body, and shows authz no more of it than authz reads
     does_not_settle: bool = False
     no_request_id: bool = False
     no_body: bool = False  # asks without the body
@@ -154,7 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             asked.append(("x-authz-gateway-token", around.token))
         if faults.passes_token and "x-authz-gateway-token" in given:
             asked.append(("x-authz-gateway-token", given["x-authz-gateway-token"]))
-        return _send(around.authz_http, self.command, "/auth/traefik", asked, b"" if faults.no_body else body)
+        shown = b"" if faults.no_body else body[:MAX_BODY]
+        return _send(around.authz_http, self.command, "/auth/traefik", asked, shown)
 
     def _refuse(self, judged: HTTPResponse, body: bytes) -> None:
         faults = self.server.faults
