@@ -26,7 +26,7 @@ run: $(INSTALLED)
 	@$(BIN)/authz up --demo $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

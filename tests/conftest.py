@@ -21,8 +21,22 @@ TIMED = (
 """Tests that wait by the wall clock for real processes, beside other tests on the same two cores."""
 
 
+LONG = (
+    "tests/acceptance/",
+    "tests/reliability/",
+    "tests/store/test_machine.py",
+    "tests/test_readme.py",
+    "tests/gateways/",
+    "tests/up/",
+    "tests/redis/",
+    "tests/cli/",
+)
+"""Files that take minutes: they begin first, so that none of them is what all wait for in the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Only these are tried once more, and told as `rerun`. What must never happen is never tried again."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     for item in items:
         if item.nodeid.startswith(TIMED):
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from authz.canonical import Target
+from authz.limit.partition import LONGEST_VALUE
 from authz.limit.spending import Spending
 from authz.request import SHORTEST_LEASE_MS, Request
 from authz.store.protocols import Hold, Kind
@@ -67,7 +68,7 @@ def facts_of(spending: Spending, client_request_id: str) -> bytes:
             key=subject.key or "",
             model=spending.model or "",
             route=spending.route,
-            path=spending.target.path,
+            path=spending.target.path[:LONGEST_VALUE],
             hold=Usage(bound.input, bound.output),
             hold_cost=bound.cost,
             price=bound.price,

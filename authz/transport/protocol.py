@@ -14,6 +14,8 @@ from authz.transport.peer_certificate import PeerCertificate, of_tls
 
 LARGEST_HEAD = 128 * 1024  # bytes of request line and headers; the gateways in front allow less
 
+_SILENCE = 0.2  # seconds that a new connection has for its first question when we stop
+
 _RESPONSE = (
     b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
     b"connection: close\r\ncontent-length: %d\r\n\r\n%s"
@@ -61,6 +63,17 @@ class BoundedProtocol(HttpToolsProtocol):
         scope[RAW_TARGET] = self.url
         if self._certificate is not None:
             scope[CERTIFICATE] = self._certificate
+
+    def shutdown(self) -> None:
+        """Close after what is under way. On a new connection a question may be: it is waited for."""
+        if self.cycle is None and not self.transport.is_closing():
+            self.loop.call_later(_SILENCE, self._close_if_silent)
+        else:
+            super().shutdown()
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         self._reject(400, b"Bad Request", b"The HTTP request is malformed.")

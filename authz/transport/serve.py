@@ -52,6 +52,7 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Accept nothing more, let what is under way finish, then close."""
+        self.drain()
         self._server.should_exit = True
         await self._task
 

@@ -15,6 +15,9 @@ PERIOD_S = 2.0
 TTL_MS = 30_000
 """For how long a replica counts that says nothing: it may only have lost its way to Redis."""
 
+UNHEARD = 1 << 30
+"""Replicas, as long as nobody told how many: so that none takes the whole of a limit for its own share."""
+
 PRESENT = compose("present")
 
 
@@ -25,7 +28,7 @@ class Presence:
         self._link = link
         self._id = secrets.token_hex(8)
         self._task: asyncio.Task[None] | None = None
-        self.replicas = 1  # as heard last, this one included
+        self.replicas = UNHEARD  # as heard last, this one included
 
     async def start(self) -> None:
         with suppress(StoreUnavailable):
@@ -50,7 +53,7 @@ class Presence:
         """How many there are beside this one: as Redis knows now, else as heard last."""
         with suppress(StoreUnavailable):
             await self.tell(TTL_MS)
-        return self.replicas - 1
+        return 0 if self.replicas == UNHEARD else self.replicas - 1
 
     async def tell(self, ttl_ms: int) -> None:
         """Raises StoreUnavailable."""
