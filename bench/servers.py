@@ -12,7 +12,7 @@ import uvicorn
 from envoy.service.auth.v3 import external_auth_pb2
 from grpc import aio
 
-from authz.transport.protocol import BoundedProtocol
+from authz.transport.protocol import BoundedProtocol, ServerConfig
 
 _OK = external_auth_pb2.CheckResponse(ok_response=external_auth_pb2.OkHttpResponse()).SerializeToString()
 
@@ -48,7 +48,7 @@ def main() -> None:
     if kind == "null-grpc":
         uvloop.run(null_grpc(port))
         return
-    config = uvicorn.Config(
+    config = ServerConfig(
         null_http, host="127.0.0.1", port=port, http=BoundedProtocol, ws="none", lifespan="off",
         log_level="error", access_log=False, date_header=False, server_header=False,
     )  # fmt: skip
