@@ -244,6 +244,7 @@ def policy_of(name: str, entry: LimitEntry) -> Policy:
         shadow=entry.mode == "shadow",
         shadow_amount=entry.shadow.quota if entry.shadow is not None else None,
         on_store_failure=entry.on_store_failure,
+        allowance=entry.allowance or 0,
         refusal_status=entry.refusal.status if entry.refusal is not None else None,
         refusal_message=entry.refusal.message if entry.refusal is not None else None,
     )

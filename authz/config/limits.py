@@ -217,6 +217,9 @@ class LimitEntry(Section):
     on_store_failure: Literal["deny", "allow", "local"] = "deny"
     """What to do while the store does not answer."""
 
+    allowance: PositiveAmount | None = None
+    """Units that each replica may set aside ahead, of a store that others share. Left out: none."""
+
     refusal: LimitRefusal | None = None
     """How it refuses. Left out: 429, with the figures."""
 
@@ -243,6 +246,13 @@ class LimitEntry(Section):
         if algorithm is not None and info.data.get("unit") is Unit.CONCURRENCY:
             raise Wrong("concurrency has no algorithm; leave it out", on_key=True)
         return algorithm
+
+    @field_validator("allowance")
+    @classmethod
+    def _of_what_is_used_up(cls, allowance: int | None, info: ValidationInfo) -> int | None:
+        if allowance is not None and info.data.get("unit") is Unit.CONCURRENCY:
+            raise Wrong("what runs at once cannot be set aside; leave it out", on_key=True)
+        return allowance
 
     @field_validator("shadow")
     @classmethod

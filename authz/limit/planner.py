@@ -118,6 +118,7 @@ def hold_of(
         shadow=policy.shadow,
         owner=owner or owner_of(partition),
         on_failure=OnFailure.ALLOW if policy.shadow else _ON_FAILURE[policy.on_store_failure],
+        allowance=policy.allowance,
     )
 
 

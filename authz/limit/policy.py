@@ -83,6 +83,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     shadow: bool = False  # counts and reports, never denies
     shadow_amount: int | None = None  # a figure tried beside the live one
     on_store_failure: Literal["deny", "allow", "local"] = "deny"
+    allowance: int = 0  # units that a replica may set aside ahead, of a store that others share
     refusal_status: int | None = None  # in the place of 429
     refusal_message: str | None = None  # in the place of ours
 
@@ -93,7 +94,13 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     def beside(self) -> "Policy":
         """The shadow twin of a live policy; it counts for itself."""
-        return Policy(name=self.name + BESIDE, quota=self.quota, partition_by=self.partition_by, shadow=True)
+        return Policy(
+            name=self.name + BESIDE,
+            quota=self.quota,
+            partition_by=self.partition_by,
+            shadow=True,
+            allowance=self.allowance,
+        )
 
     def amount_for(
         self, partition: Partition, adjustments: Mapping[Partition, Sequence[Adjustment]], now: int

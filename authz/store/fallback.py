@@ -74,6 +74,11 @@ class FallbackCounters:
         self._without.waiting = len(self._backlog)
         return self._without
 
+    @property
+    def owes(self) -> bool:
+        """Whether the store does not know of everything that was let through."""
+        return len(self._backlog) > 0
+
     # -- Counters ----------------------------------------------------------------------------------
 
     def place(self, holds: Sequence[Hold]) -> str:

@@ -54,7 +54,8 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     previous, current, next, after next. A `shadow` hold is charged and reported
     but never denies. `owner` is whose counter it is, "team:NAME" or "user:NAME"; "" where it is nobody's
     alone. A store on many servers keeps what has one owner together. `on_failure` is what becomes of the
-    request where the store does not answer.
+    request where the store does not answer. `allowance` is the most that a replica may set aside of the
+    counter ahead; 0: every request is asked for.
     """
 
     key: str
@@ -68,6 +69,7 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     shadow: bool = False
     owner: str = ""
     on_failure: OnFailure = OnFailure.DENY
+    allowance: int = 0
 
 
 class Level(Struct, frozen=True, array_like=True, gc=False):

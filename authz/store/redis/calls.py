@@ -20,7 +20,7 @@ from authz.store.protocols import (
     StoreUnavailable,
 )
 from authz.store.redis import names, scripts
-from authz.store.redis.link import Link, Undo
+from authz.store.redis.link import COMMAND_MS, Link, Undo
 from authz.store.redis.scripts import Ending, Status
 
 CANCELLED_MS = 600_000
@@ -143,6 +143,14 @@ class Calls:
         self.expired += reply[1]
         holds = tuple([hold for hold in _holds(reply[3]) if hold.kind is not Kind.CONCURRENCY])
         return Settled(outcome, _bounded(holds), _levels(reply, 4)), reply[2].decode()
+
+    def give_back(
+        self, shard: str, reservation: str, gateway: str, holds: Sequence[Hold]
+    ) -> asyncio.Future[Any]:
+        """Settle what nobody used any of."""
+        nothing = _encode(dict.fromkeys([hold.unit for hold in holds], 0))
+        words = (self.now, reservation, gateway, nothing, b"")
+        return self.link.run(scripts.SETTLE, (names.running(shard),), words, budget_ms=COMMAND_MS)
 
     async def extend(
         self, shard: str, reservation: str, gateway: str, ttl_ms: int, life_ms: int

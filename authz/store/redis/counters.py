@@ -93,6 +93,11 @@ class RedisCounters:
             return await spread.peek(self.calls, spread.parts_of(holds, first, self._shard_of_hold))
         return self.calls.answer(await self.calls.peek(self._shards[0], holds))
 
+    def shard_of_all(self, holds: Sequence[Hold]) -> str | None:
+        """The one shard that all of them lie in; None: they lie in several."""
+        shards = {self._shard_of_hold(hold) for hold in holds}
+        return shards.pop() if len(shards) == 1 else None
+
     def _shard_of_hold(self, hold: Hold) -> str:
         return shard_of(hold.owner or hold.key, self._shards)
 

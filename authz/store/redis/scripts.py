@@ -88,12 +88,13 @@ _ENDING = (
     "correcting",
 )
 
-RESERVE = _compose("reserve", *_ADMITTING, "remembering")
+RESERVE = _compose("reserve", *_ADMITTING, "remembering", "replaying")
 PEEK = _compose("peek", *_ADMITTING)
 SETTLE = _compose("settle", *_ENDING, "objections", "closing", "slots", "answering")
 CANCEL = _compose("cancel", *_ENDING)
 SWEEP = _compose("sweep", *_KINDS, "admitting", "counters", "records", *_EXPIRING)
 EXTEND = _compose("extend", "slots", "records", "objections", "remembering")
 FIND = _compose("find", "records", "objections")
+DRAW = _compose("draw", "records", "labels", "closing", "remembering", "replaying")
 
-ALL = (RESERVE, PEEK, SETTLE, CANCEL, SWEEP, EXTEND, FIND)
+ALL = (RESERVE, PEEK, SETTLE, CANCEL, SWEEP, EXTEND, FIND, DRAW)

@@ -16,10 +16,8 @@ if trouble then
 end
 local before, name = recall(id, raw), id
 if before then
-  local may_replay = before.phase == BRIEF or before.phase == OPEN
-  if may_replay and before.gateway == gateway and now < min(before.deadline, before.created + REPLAY) then
-    before.attempt = '' -- two wait for it: if one gives up, the other may have been let through
-    remember(before)
+  if is_retry(before, gateway) then
+    keep_for_both(before)
     return admission(REPLAYED, holds, counters, {}, entries)
   end
   name = id .. '~' .. attempt -- another attempt, of which nobody is told

@@ -1,0 +1,130 @@
+"""Tells Redis what was spent of lots: many spendings in one call, each a reservation from then on.
+
+A call whose answer did not come is sent again under the same name until it is answered; what it did already
+it does not do twice. Until then nobody but this replica knows of these reservations.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.msgpack import Encoder
+from msgspec.structs import replace
+
+from authz.store.protocols import Hold, StoreUnavailable
+from authz.store.redis import names, scripts
+from authz.store.redis.allowance.lot import Lot
+from authz.store.redis.calls import CANCELLED_MS, Calls
+from authz.store.redis.link import COMMAND_MS, Word
+
+log = logging.getLogger("authz.store")
+
+AT_ONCE = 128  # in one call, which keeps others on the server waiting for some 3 ms
+
+_encode = Encoder().encode
+
+
+class Spending(Struct, frozen=True):
+    """A request that was let through by a lot."""
+
+    lot: Lot
+    reservation: str
+    gateway: str
+    holds: tuple[Hold, ...]
+    ttl_ms: int
+    facts: bytes
+    at: int  # ms of the clock that never steps
+
+
+class _Batch(NamedTuple):
+    """One call: its name, and what it tells."""
+
+    name: str
+    shard: str
+    spendings: Sequence[Spending]
+
+
+class Drawing:
+    """What was spent and not told yet. `me` is a name of this replica alone."""
+
+    def __init__(self, calls: Calls, me: str, now: Callable[[], int]) -> None:
+        self._calls = calls
+        self._me = me
+        self._now = now
+        self._serial = count()
+        self._new: dict[str, list[Spending]] = {}
+        self._unanswered: list[_Batch] = []
+        self._untold: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._untold)
+
+    def __contains__(self, reservation: str) -> bool:
+        """Whether Redis may not know it yet."""
+        return reservation in self._untold
+
+    def add(self, spending: Spending) -> bool:
+        """Whether so much came together that it should be told now."""
+        spending.lot.entering += 1
+        self._untold.add(spending.reservation)
+        new = self._new.setdefault(spending.lot.shard, [])
+        new.append(spending)
+        return len(new) >= AT_ONCE
+
+    async def tell(self) -> None:
+        """All of it. Raises StoreUnavailable, and keeps what was not answered, to be told again."""
+        batches, self._unanswered = self._unanswered, []
+        for shard, spendings in self._new.items():
+            for first in range(0, len(spendings), AT_ONCE):
+                name = f"{self._me}d{next(self._serial):x}"
+                batches.append(_Batch(name, shard, spendings[first : first + AT_ONCE]))
+        self._new = {}
+        trouble = None
+        for batch in batches:
+            try:
+                await self._tell(batch)
+            except StoreUnavailable as failure:
+                trouble = failure
+                self._unanswered.append(batch)
+        if trouble is not None:
+            raise trouble
+
+    async def _tell(self, batch: _Batch) -> None:
+        calls, now = self._calls, self._now()
+        lots: dict[str, int] = {}
+        words: list[Word] = []
+        for spending in batch.spendings:
+            words += (
+                lots.setdefault(spending.lot.id, len(lots) + 1),
+                spending.reservation,
+                spending.gateway,
+                now - spending.at,
+                spending.ttl_ms,
+                _encode(spending.holds),
+                spending.facts,
+            )
+        head: list[Word] = [calls.now, batch.name, CANCELLED_MS, calls.most_open, len(lots), *lots]
+        key = (names.running(batch.shard),)
+        lost = await calls.link.run(scripts.DRAW, key, head + words, budget_ms=COMMAND_MS)
+        if lost:
+            log.error("Redis has forgotten the allowance of %d requests: it lost data", len(lost))
+        for place in lost:
+            await self._charge(batch.spendings[place])
+        for spending in batch.spendings:
+            spending.lot.entering -= 1
+            self._untold.discard(spending.reservation)
+
+    async def _charge(self, spending: Spending) -> None:
+        """Whatever the counters say by then: it was let through."""
+        holds = [replace(hold, shadow=True) for hold in spending.holds]
+        attempt = f"{self._me}d{next(self._serial):x}"
+        shard, name, gateway = spending.lot.shard, spending.reservation, spending.gateway
+        try:
+            calls = self._calls
+            calls.answer(
+                await calls.reserve(shard, name, attempt, gateway, holds, spending.ttl_ms, spending.facts)
+            )
+        except StoreUnavailable as failure:
+            log.error("reservation %s is lost: %s", name, failure)
