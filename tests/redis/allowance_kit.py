@@ -45,6 +45,8 @@ class Watched:
             raise StoreUnavailable("nobody is there")
         answer = await self._link.run(script, keys, args, undo=undo)
         if script.name in self.unanswered:
+            if undo is not None:
+                await self._link.run(undo.script, undo.keys, undo.args)
             raise StoreUnavailable("nobody heard of it")
         return answer
 
