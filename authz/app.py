@@ -82,6 +82,7 @@ class App:
             expired=lambda: self._store.expired,
             tried=lambda: self._store.trials.totals,
             without=lambda: self._store.without,
+            allowances=lambda: self._store.allowances,
             shared=lambda: self._store.shared,
             names=lambda counter: name_of(counter, self._policies()),
         )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from authz.store.allowances import Allowances
 from authz.store.protocols import Counters, DenialLog, Denials, Directory, Ledger, Registry
 from authz.store.reconciling import Without
 from authz.store.trials import Trial, Trials
@@ -63,6 +64,11 @@ class ServiceStore(Store):
     @property
     def shared(self) -> Shared | None:
         """How the store is reached; None: it is in this process."""
+        return None
+
+    @property
+    def allowances(self) -> Allowances | None:
+        """What is set aside of the counters; None: nothing need be, they are in this process."""
         return None
 
     async def others(self) -> int:

@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from authz.reason import Reason
+from authz.store.allowances import Allowances
 from authz.store.reconciling import Without
 from authz.store.waits import Shared
-from authz.telemetry import shared_store, without_store
+from authz.telemetry import set_aside, shared_store, without_store
 from authz.telemetry.settlements import Names, Settlements
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -61,17 +62,19 @@ class Metrics:
         tried: Callable[[], Mapping[str, int]] = dict,
         without: Callable[[], Without | None] = lambda: None,
         shared: Callable[[], Shared | None] = lambda: None,
+        allowances: Callable[[], Allowances | None] = lambda: None,
     ) -> None:
         """`config` gives the digest of the configuration in force, `denials_dropped` what did not fit.
 
         `expired` counts the reservations that nobody told the end of; `names` says what a counter is
         called by a person. `tried` counts what limits on trial would have refused, by limit. `without` is
         what was decided without the store, where that is possible; `shared` how a store is reached that
-        others share.
+        others share, and `allowances` what is set aside of its counters.
         """
         self._tried = tried
         self._without = without
         self._shared = shared
+        self._allowances = allowances
         self._expired = expired
         self.settlements = Settlements(names) if names is not None else Settlements()
         self._denials_dropped = denials_dropped
@@ -165,6 +168,9 @@ class Metrics:
         shared = self._shared()
         if shared is not None:
             yield from shared_store.collect(shared)
+        ahead = self._allowances()
+        if ahead is not None:
+            yield from set_aside.collect(ahead)
         info = GaugeMetricFamily(
             "authz_build_info", "What is running; always 1.", labels=["version", "python", "config"]
         )

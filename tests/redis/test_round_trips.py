@@ -16,6 +16,7 @@ from authz.store.fallback import FallbackCounters
 from authz.store.protocols import Counters
 from authz.store.records import Team, User
 from authz.store.redis import scripts
+from authz.store.redis.allowance.counters import AllowanceCounters
 from authz.store.redis.batch import Call
 from authz.store.redis.counters import RedisCounters
 from authz.store.redis.link_open import open_link
@@ -59,11 +60,11 @@ AT_ONCE = 100
 class Tenants:
     """People of several teams, each with a key, who ask one after another."""
 
-    def __init__(self) -> None:
-        self.lab = Lab(CONFIG)
+    def __init__(self, config: str = CONFIG, teams: int = TEAMS) -> None:
+        self.lab = Lab(config)
         registry = self.lab.store.registry
         self.keys = []
-        for number in range(TEAMS):
+        for number in range(teams):
             registry.put_team(Team(name=f"team{number}"))
             registry.put_user(User(name=f"user{number}", team=f"team{number}"))
             self.keys.append(self.lab.key(f"user{number}"))
@@ -71,7 +72,7 @@ class Tenants:
     async def ask(self, counters: Counters, count: int) -> Sequence[Allow]:
         """So many decisions at once, all of them yes."""
         decider = Decider(self.lab.rules, self.lab.store.directory, counters, self.lab.clock)
-        requests = [self.lab.request(key=self.keys[number % TEAMS]) for number in range(count)]
+        requests = [self.lab.request(key=self.keys[number % len(self.keys)]) for number in range(count)]
         decisions = await asyncio.gather(*map(decider.decide, requests))
         allowed = [each for each in decisions if isinstance(each, Allow)]
         assert len(allowed) == count, decisions
@@ -113,13 +114,15 @@ def place(request: pytest.FixtureRequest) -> tuple[str, Sequence[RedisServer]]:
 
 
 @asynccontextmanager
-async def alone(url: str, lab: Lab) -> AsyncIterator[Counters]:
+async def alone(url: str, lab: Lab) -> AsyncIterator[AllowanceCounters]:
     """The counters of a service without what else it does in Redis now and then."""
     link = open_link(Target.parse(url))
     link.teach(*scripts.ALL)
     await link.start()
+    redis = RedisCounters(link, lab.clock)
+    ahead = AllowanceCounters(FallbackCounters(redis, lab.clock, replicas=lambda: 1), redis, lab.clock)
     try:
-        yield FallbackCounters(RedisCounters(link, lab.clock), lab.clock, replicas=lambda: 1)
+        yield ahead
     finally:
         await link.close()
 
@@ -179,3 +182,27 @@ async def test_decisions_of_one_tick_leave_in_one_write(
         await store.close()
     assert sum(batches) == AT_ONCE
     assert len(batches) <= len(servers)
+
+
+def with_allowances() -> str:
+    """All limits but the one of what runs at once, and so large that nothing is near."""
+    config = CONFIG.replace("key-slots, ", "")
+    config = re.sub(r"(unit: requests, quota: \d+)", r"\1k, allowance: 5k", config)
+    return re.sub(r"(tokens, quota: )\d+M", r"\g<1>20000M, allowance: 20M", config)
+
+
+async def test_hot_keys_with_allowances_need_less_than_two_calls_in_a_hundred(server: RedisServer) -> None:
+    """All that is asked for because of decisions: units set aside, what was spent of them, and the rest."""
+    tenants = Tenants(with_allowances(), teams=1)
+    async with alone(server.url + PATIENT, tenants.lab) as counters:
+        await tenants.ask(counters, AT_ONCE)  # now the key is hot
+        asked = Asked([server])
+        allowed: list[Allow] = []
+        for _ in range(40):
+            allowed += await tenants.ask(counters, AT_ONCE)
+        await counters.close()
+        calls = asked.calls()
+        assert calls["evalsha"] / len(allowed) <= 0.02, calls
+        for each in allowed:
+            assert {state.limit.policy for state in each.limits} == set(LIMITS) - {"key-slots"}
+        await tenants.settle(counters, allowed)

@@ -1,6 +1,8 @@
 from prometheus_client.parser import text_string_to_metric_families
 
+from authz.quota import Unit
 from authz.reason import Reason
+from authz.store.allowances import Allowances
 from authz.store.reconciling import Without
 from authz.store.waits import Shared, Waits
 from authz.telemetry.metrics import BUCKETS, Metrics
@@ -67,6 +69,17 @@ def test_what_was_decided_without_the_store() -> None:
     assert found["authz_without_store_reservations_total", (("fate", "lost"),)] == 5
     assert found["authz_without_store_waiting", ()] == 6
     assert found["authz_without_store_since_timestamp_seconds", ()] == 1_790_000_000.5
+
+
+def test_what_is_set_aside() -> None:
+    assert not any("allowance" in name for name, _ in samples(Metrics(version="1")))
+    ahead = Allowances(decisions=7, lots=3, stranded=1, outstanding={Unit.TOKENS: 500, Unit.REQUESTS: 4})
+    found = samples(Metrics(version="1", allowances=lambda: ahead))
+    assert found["authz_allowance_decisions_total", ()] == 7
+    assert found["authz_allowance_lots_total", (("fate", "made"),)] == 3
+    assert found["authz_allowance_lots_total", (("fate", "stranded"),)] == 1
+    assert found["authz_allowance_outstanding", (("unit", "tokens"),)] == 500
+    assert found["authz_allowance_outstanding", (("unit", "requests"),)] == 4
 
 
 def test_how_a_shared_store_is_reached() -> None:

@@ -5,13 +5,13 @@ import logging
 import time
 from contextlib import suppress
 
+from authz.store.allowances import Allowances
 from authz.store.durable import DurableLedger
 from authz.store.fallback import FallbackCounters
 from authz.store.protocols import Clock, StoreUnavailable
 from authz.store.reconciling import Without
 from authz.store.redis import scripts
 from authz.store.redis.allowance.counters import AllowanceCounters
-from authz.store.redis.allowance.keeping import Figures
 from authz.store.redis.client import sync_client
 from authz.store.redis.counters import RedisCounters
 from authz.store.redis.ledger.confirmed import Confirmed
@@ -58,14 +58,14 @@ class RedisStore(ServiceStore):
         self._fallback = FallbackCounters(
             counters, counted_by or clock, replicas=lambda: self._presence.replicas
         )
-        self._allowances = AllowanceCounters(
+        self._ahead = AllowanceCounters(
             self._fallback,
             counters,
             counted_by or _steady_ms,
             may_grow=lambda: not self._fallback.owes,
             replicas=lambda: self._presence.replicas,
         )
-        self.counters = self._allowances
+        self.counters = self._ahead
         self.directory = self._records.directory
         self.registry = self._records.registry
         self.denials = self._records.denials
@@ -95,8 +95,8 @@ class RedisStore(ServiceStore):
         return self._link.figures
 
     @property
-    def allowances(self) -> Figures:
-        return self._allowances.figures
+    def allowances(self) -> Allowances:
+        return self._ahead.figures
 
     @property
     def trouble(self) -> str | None:
@@ -116,7 +116,7 @@ class RedisStore(ServiceStore):
         await self._records.start()
         await self._presence.start()
         await self._fallback.start()
-        await self._allowances.start()
+        await self._ahead.start()
         await self._sweeper.start()
         await self._keeper.start()
 
@@ -132,7 +132,7 @@ class RedisStore(ServiceStore):
 
     async def close(self) -> None:
         """Stop the transports first: from here on nothing is counted any more."""
-        await self._allowances.close()
+        await self._ahead.close()
         await self._sweeper.close()
         await self._fallback.close()
         await self._presence.close()

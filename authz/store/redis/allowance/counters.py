@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from os import urandom
 
 from authz.quota import Unit
+from authz.store.allowances import Allowances
 from authz.store.protocols import Counters, Exhausted, Hold, Kind, Outcome, Remembered, Reserved, Settled
 from authz.store.redis.allowance.drawing import Drawing, Spending
-from authz.store.redis.allowance.keeping import Figures, Keeper
+from authz.store.redis.allowance.keeping import Keeper
 from authz.store.redis.allowance.pool import Pool
 from authz.store.redis.counters import RedisCounters
 
@@ -56,7 +57,7 @@ class AllowanceCounters:
         self.keeper = Keeper(redis.calls, self._drawing, me, now, may_grow, replicas)
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> Allowances:
         """For metrics."""
         return self.keeper.count_outstanding()
 

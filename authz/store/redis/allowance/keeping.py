@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from msgspec import Struct
-
-from authz.quota import Unit
+from authz.store.allowances import Allowances
 from authz.store.protocols import Exhausted, Hold, StoreUnavailable
 from authz.store.redis.allowance.drawing import Drawing
 from authz.store.redis.allowance.lot import LIFE_MS, Lot
@@ -33,15 +31,6 @@ GATEWAY = "~allowance"  # whose reservation a lot is; no gateway has such a name
 LAST_ATTEMPT_S = 2.0
 
 
-class Figures(Struct):
-    """What was done by allowances, since the process started."""
-
-    decisions: int = 0  # requests let through by a lot
-    lots: int = 0  # set aside
-    stranded: int = 0  # lots that could not be given back: what was left of them counts as used
-    outstanding: Mapping[Unit, int] = {}  # set aside and not spent, now
-
-
 class Keeper:
     """The lots of all pools. `me` is a name of this replica alone; see `AllowanceCounters` for the rest."""
 
@@ -54,7 +43,7 @@ class Keeper:
         may_grow: Callable[[], bool],
         replicas: Callable[[], int],
     ) -> None:
-        self.figures = Figures()
+        self.figures = Allowances()
         self._calls = calls
         self._drawing = drawing
         self._me = me
@@ -70,7 +59,7 @@ class Keeper:
         self._awake = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
 
-    def count_outstanding(self) -> Figures:
+    def count_outstanding(self) -> Allowances:
         """The figures as they are now."""
         self.figures.outstanding = self._outstanding.by_unit()
         return self.figures
