@@ -51,7 +51,7 @@ class Keeper:
         self._may_grow = may_grow
         self._replicas = replicas
         self._serial = count()
-        self._outstanding = Outstanding()
+        self._outstanding = Outstanding(now)
         self._pools: set[Pool] = set()  # that have lots
         self._over: list[Lot] = []  # spent no more, and not given back yet
         self._closing = False
@@ -66,29 +66,37 @@ class Keeper:
 
     def grow(self, pool: Pool, now: int) -> None:
         """Set another lot aside, if so much is left; the caller does not wait for it."""
-        holds = None
-        if self._may_grow() and not self._closing:
-            holds = pool.next_lot(self._outstanding, self._replicas())
-        if holds is None:
+        if self._closing or not self._may_grow():
             pool.not_before = now + PATIENCE_MS
             return
         pool.growing = True
-        self._outstanding.ask(holds)
-        self.begin(self._set_aside(pool, holds))
+        self.begin(self._grow(pool))
+
+    async def _grow(self, pool: Pool) -> None:
+        now = self._now()
+        pool.not_before = now + PATIENCE_MS
+        try:
+            if over := pool.take_over(now):  # first, for what they hold is part of the allowance
+                self._over += over
+                await self.tell()
+                await self._give_back(now)
+            holds = pool.next_lot(self._outstanding, self._replicas())
+            if holds is not None and not self._closing:
+                await self._set_aside(pool, holds)
+        except StoreUnavailable as failure:
+            log.debug("nothing is set aside: %s", failure)  # the link says what is wrong
+        finally:
+            pool.growing = False
 
     async def _set_aside(self, pool: Pool, holds: tuple[Hold, ...]) -> None:
         assert pool.shard is not None
         asked_at = self._now()
         name = f"{self._me}{next(self._serial):x}"
-        pool.not_before = asked_at + PATIENCE_MS
+        self._outstanding.ask(holds)
         try:
             asked = self._calls.reserve(pool.shard, name, name, GATEWAY, holds, KEPT_MS, b"", remember=True)
             outcome = self._calls.answer(await asked)
-        except StoreUnavailable as failure:
-            log.debug("nothing is set aside: %s", failure)  # the link says what is wrong
-            return
         finally:
-            pool.growing = False
             self._outstanding.answered(holds)
         if isinstance(outcome, Exhausted):
             return
@@ -128,16 +136,17 @@ class Keeper:
 
     async def _give_back(self, now: int) -> None:
         lots = [lot for lot in self._over if not lot.entering]
+        self._over = [lot for lot in self._over if lot.entering]
         asked = [self._calls.give_back(lot.shard, lot.id, GATEWAY, lot.holds) for lot in lots]
         for lot, question in zip(lots, asked, strict=True):
             try:
                 await question
             except StoreUnavailable as failure:
                 if now < lot.asked_at + TRIED_MS:
+                    self._over.append(lot)
                     continue
                 log.error("units that were set aside cannot be given back, and count as used: %s", failure)
                 self.figures.stranded += 1
-            self._over.remove(lot)
             self._outstanding.remove(lot)
 
     def start(self) -> None:

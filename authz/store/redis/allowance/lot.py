@@ -64,13 +64,16 @@ class Lot:
             levels.append(Level(remaining, max(0, level.reset_ms - age), level.held))
         return tuple(levels)
 
-    def left(self, now: int) -> list[int]:
-        """What can be spent of each hold, unless another lot comes."""
-        return self._left(now - self.asked_at) if now < self.ends_at else [0] * len(self.holds)
+    def has_less_than(self, part: int, now: int) -> bool:
+        """Whether less than a `part` of any hold can still be spent."""
+        return any(
+            left * part < hold.amount
+            for left, hold in zip(self._left(now - self.asked_at), self.holds, strict=True)
+        )
 
-    def unspent(self, at: int) -> int:
-        """What goes back of one of the holds in the end."""
-        return self.holds[at].amount - self._spent[at]
+    def outstanding(self, at: int, now: int) -> int:
+        """What of one of the holds Redis counts as used that nobody has used."""
+        return max(0, self._left(now - self.asked_at)[at])
 
     def _left(self, age: int) -> list[int]:
         if not self._drains:

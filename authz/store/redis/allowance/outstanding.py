@@ -1,6 +1,6 @@
 """What a replica has set aside of each counter, and not spent."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from authz.quota import Unit
 from authz.store.protocols import Hold
@@ -8,14 +8,16 @@ from authz.store.redis.allowance.lot import Lot
 
 
 class Outstanding:
-    """By counter: the lots there are, and those that are asked for right now."""
+    """By counter: the lots there are, and those that are asked for right now. `now` as lots know it."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
         self._lots: dict[str, list[tuple[Lot, int]]] = {}
         self._asked: dict[str, int] = {}
 
     def __call__(self, key: str) -> int:
-        return self._asked.get(key, 0) + sum(lot.unspent(at) for lot, at in self._lots.get(key, ()))
+        now = self._now()
+        return self._asked.get(key, 0) + sum(lot.outstanding(at, now) for lot, at in self._lots.get(key, ()))
 
     def ask(self, holds: Sequence[Hold]) -> None:
         for hold in holds:
@@ -45,8 +47,9 @@ class Outstanding:
     def by_unit(self) -> dict[Unit, int]:
         """Summed over all counters."""
         units: dict[Unit, int] = {}
+        now = self._now()
         for lots in self._lots.values():
             for lot, at in lots:
                 unit = lot.holds[at].unit
-                units[unit] = units.get(unit, 0) + lot.unspent(at)
+                units[unit] = units.get(unit, 0) + lot.outstanding(at, now)
         return units

@@ -20,16 +20,23 @@ NEAR = 4
 """All replicas together set aside at most a part of this many of what is left: strict near the limit."""
 
 
+SPENT = 8
+"""A lot with less than a part of this many left, of any hold, is spent."""
+
+
 class Pool:
-    """Moments are ms of a clock that never steps. `shard` None: its counters do not lie together."""
+    """At most two lots, one that is spent from and its successor. Moments are ms of a clock that never steps.
+
+    `shard` None: its counters do not lie together.
+    """
 
     __slots__ = (
         "_asked",
+        "_done",
         "_holds",
         "_levels",
         "_lots",
         "_second",
-        "_wanted",
         "growing",
         "last_spent",
         "not_before",
@@ -42,14 +49,14 @@ class Pool:
         self.not_before = 0
         self.last_spent = -IDLE_MS
         self._lots: list[Lot] = []
+        self._done: list[Lot] = []  # spent, and not taken over yet
         self._holds: Sequence[Hold] = ()
         self._levels: Sequence[Level] = ()
-        self._wanted: Sequence[int] = ()
         self._second = 0
         self._asked = 0
 
     def __len__(self) -> int:
-        return len(self._lots)
+        return len(self._lots) + len(self._done)
 
     @property
     def is_in_use(self) -> bool:
@@ -74,27 +81,30 @@ class Pool:
         self._holds, self._levels = holds, levels
 
     def wants_more(self, now: int) -> bool:
-        """Whether it is asked for much, and has little: less than half of what it may, or not for long."""
+        """Whether it is asked for much, and the lot at hand will not last for long."""
         if self.growing or now < self.not_before:
             return False
         if now >= self.last_spent + IDLE_MS:
             return self._asked >= HOT and now // 1000 == self._second
-        if not self._lots or now >= self._lots[-1].asked_at + LIFE_MS * 3 // 4:
+        if not self._lots:
             return True
-        left = [lot.left(now) for lot in self._lots]
-        return any(2 * sum(lefts) < wanted for *lefts, wanted in zip(*left, self._wanted, strict=True))
+        first = self._lots[0]
+        if len(self._lots) > 1:
+            if now < first.ends_at and not first.has_less_than(SPENT, now):
+                return False
+            self._done.append(self._lots.pop(0))
+            first = self._lots[0]
+        return now >= first.asked_at + LIFE_MS * 3 // 4 or first.has_less_than(2, now)
 
     def next_lot(self, outstanding: Callable[[str], int], replicas: int) -> tuple[Hold, ...] | None:
         """What to set aside; None: too little is left for it. `outstanding` is what is, of a counter."""
-        wanted, holds = [], []
+        holds = []
         for hold, level in zip(self._holds, self._levels, strict=True):
             most = min(hold.allowance, level.remaining // (NEAR * replicas))
-            amount = most - outstanding(hold.key)
-            if amount < max(1, hold.amount):
+            amount = most // 2
+            if amount < max(1, hold.amount) or amount + outstanding(hold.key) > most:
                 return None
-            wanted.append(most)
             holds.append(replace(hold, amount=amount))
-        self._wanted = wanted
         return tuple(holds)
 
     def grow(self, lot: Lot, levels: Sequence[Level]) -> None:
@@ -104,10 +114,9 @@ class Pool:
         self.last_spent = max(self.last_spent, lot.asked_at)  # it was asked for because much is spent
 
     def take_over(self, now: int, *, all_of_them: bool = False) -> list[Lot]:
-        """Lots that are spent no more: their time is over, or nobody asks."""
-        idle = (
-            all_of_them or now >= max(self.last_spent, self._lots[-1].asked_at if self._lots else 0) + IDLE_MS
-        )
-        over = [lot for lot in self._lots if idle or now >= lot.ends_at]
+        """Lots that are spent no more: little is left, their time is over, or nobody asks."""
+        idle = all_of_them or now >= self.last_spent + IDLE_MS
+        over = self._done + [lot for lot in self._lots if idle or now >= lot.ends_at]
+        self._done = []
         self._lots = [] if idle else [lot for lot in self._lots if now < lot.ends_at]
         return over
