@@ -48,8 +48,9 @@ from authz.workers.supervisor import Supervisor
 LINGER = 2.0
 """Seconds that a replica still answers after it has told the gateways to go to another one.
 
-Longer than our gateways take to notice (health checks each 0.5 s, two in a row), and to take back one that
-has just been restarted. Where there is no other replica nobody waits.
+Longer than our gateways take to notice (health checks each 0.5 s, two in a row), to take back one that has
+just been restarted, and to close a connection that they do not use (nginx: 1 s). Where there is no other
+replica nobody waits.
 """
 
 TAUGHT_AT_START = 2_000

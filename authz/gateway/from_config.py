@@ -68,6 +68,7 @@ def settings_for(config: Config, name: str | None, *, version: str | None = None
         authz_grpc=(_reached(config.decisions.grpc),),
         authz_tls=_authz_tls(config, entry),
         token=_token(name, entry),
+        own_request_ids=entry is not None and entry.request_id == "gateway",
         trusted_hops=tuple(map(str, (entry.trusted_hops if entry is not None else None) or ())),
         claim_headers=_further_headers(config),
         request_id_headers=tuple(

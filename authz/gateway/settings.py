@@ -122,6 +122,7 @@ class RenderSettings:
     authz_grpc: tuple[Address, ...] = (Address("127.0.0.1", 9001),)
     authz_tls: AuthzTls | None = None  # None: authz is asked without TLS
     token: TokenSource | None = TokenSource("file", "/etc/authz/gateway-token")  # None: no proof by token
+    own_request_ids: bool = False  # authz knows a question that is asked again, and charges it once
     trusted_hops: tuple[str, ...] = ()  # networks before it: authz hears all of X-Forwarded-For, and walks it
     claim_headers: tuple[str, ...] = ()  # and backends' key headers: gateways must name what they set
     request_id_headers: tuple[str, ...] = ()  # in which clients send ids of their own, for the gateway's log

@@ -4,9 +4,14 @@ import errno
 import os
 import socket
 import stat
+import sys
+from contextlib import suppress
 from typing import NamedTuple
 
 BACKLOG = 2048
+
+_SO_BINDTOIFINDEX = 62  # linux/include/uapi/asm-generic/socket.h; since 5.1, without privileges since 5.7
+_NO_INTERFACE = 0x7FFFFFFF
 
 
 class CannotListen(Exception):
@@ -52,6 +57,21 @@ def bind(address: Address, *, shared: bool = False) -> socket.socket:
         return _bind_unix(address.path) if address.path else _bind_tcp(address, shared)
     except OSError as error:
         raise _explain(address, error) from error
+
+
+def refuse_new(bound: socket.socket) -> None:
+    """Have the kernel refuse further connections, while those that it took still come to be accepted.
+
+    Closing a listening socket, or shutting it down, resets what is in its queue, and handshakes under way:
+    whoever connected then may have asked already, and is lost. Refused, a gateway has asked nothing and
+    goes to another replica. A listening socket that is bound to an interface that does not exist is found by
+    no new SYN any more, but by the connections that began before (`inet_lookup_listener`, `ireq->ir_iif`).
+    Sockets that share an address (`shared`) stay in their group: all of them must do it. Elsewhere than on
+    Linux nothing is done.
+    """
+    if sys.platform == "linux" and bound.family != socket.AF_UNIX:
+        with suppress(OSError):  # an older kernel: closing is as it always was
+            bound.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, _NO_INTERFACE)
 
 
 def _bind_tcp(address: Address, shared: bool) -> socket.socket:

@@ -14,7 +14,7 @@ from authz.transport.peer_certificate import PeerCertificate, of_tls
 
 LARGEST_HEAD = 128 * 1024  # bytes of request line and headers; the gateways in front allow less
 
-_SILENCE = 0.2  # seconds that a new connection has for its first question when we stop
+_SILENCE = 0.5  # seconds that a new connection has for its first question when we stop
 
 _RESPONSE = (
     b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"

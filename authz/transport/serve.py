@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 
 import uvicorn
@@ -13,11 +14,15 @@ from authz.transport import access_log, ext_authz
 from authz.transport.access_log import AccessLog
 from authz.transport.asgi import App
 from authz.transport.ext_authz import ExtAuthz
-from authz.transport.listen import Address, CannotListen, bind, parse_listen
+from authz.transport.listen import Address, CannotListen, bind, parse_listen, refuse_new
 from authz.transport.protocol import BoundedProtocol, ServerConfig
 from authz.transport.tls import ServerTls
 
 STOP_WITHIN = 1.0  # seconds for what is under way; stopping as a whole stays below two
+
+_ACCEPT_WITHIN = (
+    0.1  # seconds for connections that the kernel took: its queue, and a round trip of the network
+)
 
 # Gateways keep connections and close them by their own rule. Were ours the shorter one, a request
 # could meet a connection that we are just closing.
@@ -39,9 +44,15 @@ class HttpServer:
     """An ASGI application on one address."""
 
     def __init__(
-        self, server: _Server, config: ServerConfig, task: asyncio.Task[None], address: Address
+        self,
+        server: _Server,
+        config: ServerConfig,
+        task: asyncio.Task[None],
+        address: Address,
+        bound: socket.socket,
     ) -> None:
         self.address = address
+        self._bound = bound
         self._config = config
         self._server = server
         self._task = task
@@ -51,8 +62,11 @@ class HttpServer:
         self._config.draining = True
 
     async def stop(self) -> None:
-        """Accept nothing more, let what is under way finish, then close."""
+        """Take no more connections, let what is under way finish, then close."""
         self.drain()
+        if not self._task.done():
+            refuse_new(self._bound)
+            await asyncio.sleep(_ACCEPT_WITHIN)
         self._server.should_exit = True
         await self._task
 
@@ -88,7 +102,7 @@ async def start_http(
             task.result()
             raise CannotListen(f"The HTTP server on {address} stopped at once.")
         await asyncio.sleep(0)
-    return HttpServer(server, config, task, address)
+    return HttpServer(server, config, task, address, bound)
 
 
 class GrpcServer:

@@ -1,4 +1,4 @@
-"""Replicas are restarted one after another under load: behind Envoy no request fails, behind nginx next to none."""
+"""Replicas are restarted one after another under load, and no request fails."""
 
 import asyncio
 import os
@@ -104,9 +104,6 @@ def test_no_request_fails(
                 service = at.services[number % len(at.services)]
                 service.stop()
                 service.start()
-    # nginx asks a question once that it has sent: one that a closing authz never read is refused.
-    bad = [each for each in load.bad if kind is RenderedEnvoy or getattr(each, "status", 0) != 503]
-    assert bad == []
-    assert len(load.bad) <= RESTARTS, load.bad
+    assert load.bad == []
     assert load.answers[200] > 5 * RESTARTS
-    print(f"\n{kind.name}: {RESTARTS} restarts, {load.answers[200]} answers, {len(load.bad)} refused")
+    print(f"\n{kind.name}: {RESTARTS} restarts, {load.answers[200]} answers")

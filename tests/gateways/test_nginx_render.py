@@ -19,11 +19,14 @@ from authz.gateway.settings import (
     UnusableSettings,
     Upstream,
 )
-from tests.gateways.rendered_contract import RenderedContract
+from tests.gateways.rendered_contract import RenderedContract, Run
 from tests.support.certificates import Certificates
 from tests.support.gateway import REPOSITORY
+from tests.support.model import DemoModel
 from tests.support.nginx import command
+from tests.support.raw_http import exchange, request_bytes
 from tests.support.rendered import RenderedNginx, RenderedNginxWithoutNjs
+from tests.support.scripted_server import ScriptedServer
 from tests.support.stub_authz import StubAuthz
 
 Change = Callable[[RenderSettings], RenderSettings]
@@ -52,6 +55,7 @@ VARIANTS: dict[str, Change] = {
     ),
     "plain-http": lambda s: replace(s, plain_http=True, http=Address("127.0.0.1", 8080)),
     "quick": lambda s: replace(s, auth_timeout=0.25, max_body=1, stream_timeout=60),
+    "own-request-ids": lambda s: replace(s, own_request_ids=True),
     "claims": lambda s: replace(s, claim_headers=("x-is-admin", "x-paypal")),
 }
 
@@ -140,6 +144,35 @@ def test_an_unknown_part_is_named() -> None:
 class TestRenderedNginx(RenderedContract):
     rendered = RenderedNginx
 
+    @pytest.mark.parametrize("own_request_ids", [True, False], ids=["own-ids", "ids-of-authz"])
+    def test_two_authz_one_hangs_up(
+        self,
+        run: Run,
+        authz: StubAuthz,
+        model: DemoModel,
+        certificates: Certificates,
+        own_request_ids: bool,
+    ) -> None:
+        """A question that was heard is repeated only to an authz that knows it again. The request never is."""
+
+        def change(settings: RenderSettings) -> RenderSettings:
+            both = (Address("127.0.0.1", hanging_up.port), *settings.authz_http)
+            return replace(settings, authz_http=both, own_request_ids=own_request_ids)
+
+        with ScriptedServer(b"") as hanging_up:
+            gateway = run(change)
+            data = request_bytes("POST", "/echo", None, b"{}")
+            answers = [exchange(gateway.around.https, data, tls=certificates.trust()).status]
+            while not hanging_up.asked:
+                answers.append(exchange(gateway.around.https, data, tls=certificates.trust()).status)
+            (heard,) = hanging_up.asked
+        told = [asked.header("x-request-id") for asked in authz.asked]
+        assert len(set(told)) == len(told)
+        repeated = [each for each in told if each is not None and each.encode() in heard]
+        assert len(repeated) == own_request_ids
+        assert answers[-1] == (200 if own_request_ids else 503)
+        assert len(model.received()) == answers.count(200)
+
     def check_certificate(self, authz: StubAuthz, certificates: Certificates) -> None:
         assert authz.last.header("x-client-verify") == "SUCCESS"
         assert unquote(authz.last.header("x-client-cert") or "") == certificates.client.read_text()
@@ -149,6 +182,6 @@ class TestRenderedNginxWithoutNjs(TestRenderedNginx):
     rendered = RenderedNginxWithoutNjs
 
     def test_two_authz_one_dead(self) -> None:  # type: ignore[override]
-        """Here a question goes to one authz only: nginx sees a GET and would ask twice."""
+        """Without request ids of its own it asks one authz only: it sees a GET, and would ask twice."""
         text = render("nginx", RenderSettings(), "auth-request")["auth-request"]
         assert "proxy_next_upstream off; # a question is asked once" in text

@@ -7,10 +7,11 @@ from typing import Self
 
 
 class ScriptedServer:
-    """A context manager. Reads one request's headers, answers, closes."""
+    """A context manager. Reads one request's headers, answers, closes. Without an answer it just hangs up."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
+        self.asked: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -26,6 +27,7 @@ class ScriptedServer:
                 received = b""
                 while b"\r\n\r\n" not in received and (part := connection.recv(65536)):
                     received += part
+                self.asked.append(received)
                 connection.sendall(self._answer)
                 connection.shutdown(socket.SHUT_WR)
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from authz.request import BodyState
-from authz.transport.listen import AddressInUse, CannotListen, parse_listen
+from authz.transport.listen import AddressInUse, CannotListen, bind, parse_listen, refuse_new
 from authz.transport.protocol import LARGEST_HEAD
 from authz.transport.serve import HttpServer, start_http
 from tests.transport.support import FakeService, http_app, limited
@@ -301,6 +301,44 @@ async def test_stopping_does_not_wait_for_ever(service: FakeService) -> None:
         await asyncio.sleep(0.01)
     await asyncio.wait_for(server.stop(), 20)
     writer.close()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+def test_refusing_new_connections_keeps_those_that_wait(shared: bool) -> None:
+    with bind(parse_listen("127.0.0.1:0"), shared=shared) as bound:
+        address = bound.getsockname()[:2]
+        with socket.create_connection(address) as early:
+            refuse_new(bound)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+            early.sendall(b"question")
+            accepted, _ = bound.accept()
+            with accepted:
+                accepted.setblocking(True)
+                assert accepted.recv(100) == b"question"
+                accepted.sendall(b"answer")
+            assert early.recv(100) == b"answer"
+            refuse_new(bound)  # twice is as good as once
+
+
+async def test_a_stopping_server_answers_whoever_was_connected_and_refuses_the_others(
+    server: HttpServer, service: FakeService
+) -> None:
+    """A connection that waits to be accepted would be reset when the server closes, its question unheard."""
+    address = (server.address.host, server.address.port)
+    early = socket.create_connection(address)  # nobody accepts it: that is our own loop
+    stopping = asyncio.ensure_future(server.stop())
+    await asyncio.sleep(0)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    assert not service.asked
+    reader, writer = await asyncio.open_connection(sock=early)
+    writer.write(post())
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in head
+    writer.close()
+    await stopping
 
 
 async def test_a_draining_server_answers_and_has_the_connection_left(server: HttpServer) -> None:

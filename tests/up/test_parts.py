@@ -145,6 +145,7 @@ gateways:
     listen: {http: 127.0.0.1:8081}
     max_body: 64KiB
     lease: 30s
+    request_id: gateway
     server_name: llm.lab
   tls:
     kind: caddy
@@ -180,6 +181,7 @@ def test_settings_of_a_gateway(tmp_path: Path) -> None:
     assert (tls.plain_http, tls.https) == (False, Address("127.0.0.1", 8443))
     assert (tls.tls.certificate, tls.tls.key) == (str(tmp_path / "a.crt"), str(tmp_path / "a.key"))
     assert tls.token == TokenSource("env", "TLS_TOKEN")
+    assert (edge.own_request_ids, tls.own_request_ids) == (True, False)
 
 
 def test_which_gateway_is_meant(tmp_path: Path) -> None:
