@@ -4,10 +4,11 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from authz.authenticate.key_format import MintedKey
@@ -17,6 +18,7 @@ from authz.store.levels import level_of
 from authz.store.open import open_view, wall_clock
 from authz.store.protocols import Hold, Kind, Level
 from authz.store.records import Entry, Source
+from authz.store.redis.allowance.counters import BY_LOT
 from authz.store.store import Store
 from tests.acceptance.lab import add_key, ask, eventually
 from tests.support.asking import Asker, Told, usage
@@ -34,6 +36,7 @@ authenticators:
   keys: {{type: api_key}}
 models:
   sim: {{context: 32768, max_output: 4096}}
+limits: {{{limits}}}
 routes:
   - name: models
     match: {{methods: [GET], paths: [/v1/models]}}
@@ -43,6 +46,7 @@ routes:
     match: {{api: [openai]}}
     authenticate: {{any_of: [keys]}}
     authorize: [{{models: any}}]
+    limits: [{names}]
 """
 GONE = (OSError, EOFError, TimeoutError)
 
@@ -55,21 +59,21 @@ class Replicas:
     view: Store
     zone: str
 
-    def key(self, limit: str) -> MintedKey:
+    def key(self, *limits: str) -> MintedKey:
         """A new key, in force at every replica."""
-        minted = add_key(self.view.registry, limit, timezone=self.zone)
+        minted = add_key(self.view.registry, *limits, timezone=self.zone)
         for service in self.services:
             eventually(lambda service=service: ask(service, minted.key).status == 200)  # type: ignore[misc]
         return minted
 
-    def level(self, key: MintedKey, limit: str) -> Level:
-        """How the key's own limit stands in the store."""
+    def level(self, key: MintedKey, limit: str, counter: str = "") -> Level:
+        """How the key's own limit stands in the store, or its part of one that has a `counter` of its name."""
         quota = parse_quota(limit)
         now = wall_clock()
         hold = Hold(
             "", Kind.CALENDAR, quota.unit, quota.amount, 0, bounds=self._bounds(quota.window.period, now)
         )
-        levels = self.view.registry.counter_levels(f"key:{limit}")
+        levels = self.view.registry.counter_levels(counter or f"key:{limit}")
         states = [encoded for name, encoded in levels.items() if key.id in name]
         return level_of(states[0], hold, now) if states else Level(quota.amount, 0)
 
@@ -84,12 +88,15 @@ class Replicas:
 
 
 @contextmanager
-def replicas(scratch: Path, store: str, count: int = 3) -> Iterator[Replicas]:
-    """`count` services, ready."""
+def replicas(
+    scratch: Path, store: str, count: int = 3, limits: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Replicas]:
+    """`count` services, ready; `limits` hold for every key."""
     zone = (
         f"Etc/GMT{time.gmtime().tm_hour - 12:+d}"  # it is around noon: no day ends while a key counts by it
     )
-    config = CONFIG.format(zone=zone, token=TOKEN, lease=LEASE)
+    spelled = ", ".join(f"{name}: {limit}" for name, limit in limits.items())
+    config = CONFIG.format(zone=zone, token=TOKEN, lease=LEASE, limits=spelled, names=", ".join(limits))
     with ExitStack() as stack:
         services = [
             stack.enter_context(AuthzService(scratch / f"replica{number}", config, store=store))
@@ -109,6 +116,7 @@ class Crowd:
     answered: int = 0  # let through, and still to be settled by a client that lives
     admitted: dict[str, int] = field(default_factory=dict)  # reservation -> tokens it will be settled with
     dead: set[str] = field(default_factory=set)  # reservations whose client said nothing any more
+    forgotten: set[str] = field(default_factory=set)  # that no replica knew when they were to be settled
     lost: int = 0  # questions whose answer never came
     smallest: int = 1 << 53  # of the holds that were refused to the one alone
     waits: list[float] = field(default_factory=list)  # seconds for an answer
@@ -150,11 +158,12 @@ class Crowd:
         if told.status == 429:
             return [_needed(told)]
         assert told.status == 200, told
-        assert told.reservation not in self.admitted, "two requests under one name"
+        name = told.reservation.removesuffix(BY_LOT)
+        assert name not in self.admitted, "two requests under one name"
         spent = self.chance.randrange(1, most + 1)
-        self.admitted[told.reservation] = spent
+        self.admitted[name] = spent
         if self.chance.random() < 0.05:
-            self.dead.add(told.reservation)
+            self.dead.add(name)
             return []
         self.answered += 1
         await asyncio.sleep(self.chance.uniform(0, 0.05))
@@ -180,10 +189,13 @@ class Crowd:
         while time.monotonic() < deadline:
             with suppress(*GONE):
                 (outcome,) = await self.chance.choice(askers).report(usage(reservation, 1, spent - 1))
-                assert outcome in ("settled", "corrected", "already"), outcome  # a busy machine may be late
+                if outcome == "unknown":
+                    self.forgotten.add(reservation.removesuffix(BY_LOT))
+                else:  # a busy machine may be late
+                    assert outcome in ("settled", "corrected", "already"), outcome
                 return
             await asyncio.sleep(0.02)
-        self.dead.add(reservation)
+        self.dead.add(reservation.removesuffix(BY_LOT))
 
 
 def _hang_up(askers: Sequence[Asker]) -> None:
@@ -199,14 +211,42 @@ def _needed(told: Told) -> int:
 
 def audit(at: Replicas, crowd: Crowd, limit: str) -> None:
     """After everything is over, its TTL too: nothing is held, nothing is missing, nothing is over."""
-    level = at.level(crowd.key, limit)
+    charged, entries = _audit_counter(at, crowd, limit)
+    assert charged == _used(entries)
+    assert crowd.admitted.keys() <= entries.keys()
+    assert not crowd.forgotten
+    _audit_entries(crowd, entries)
+
+
+def audit_set_aside(at: Replicas, crowd: Crowd, limit: str, counter: str, most: int) -> int:
+    """The same, but for at most so many units that replicas had set aside when they were killed; these."""
+    charged, entries = _audit_counter(at, crowd, limit, counter)
+    stranded = charged - _used(entries)
+    assert 0 <= stranded <= most
+    missing = crowd.admitted.keys() - entries.keys()
+    assert missing <= crowd.forgotten | crowd.dead
+    assert sum(crowd.admitted[name] for name in missing) <= stranded
+    _audit_entries(crowd, entries)
+    return stranded
+
+
+def _audit_counter(
+    at: Replicas, crowd: Crowd, limit: str, counter: str = ""
+) -> tuple[int, Mapping[str, Entry]]:
+    """What is charged, and the ledger."""
+    level = at.level(crowd.key, limit, counter)
     charged = crowd.quota - level.remaining
-    entries = at.entries(crowd.key)
     assert level.held == 0
-    assert charged == sum(each.note.usage.input + each.note.usage.output for each in entries.values())
     assert charged <= crowd.quota
     assert crowd.quota - charged < crowd.smallest, (charged, crowd.smallest)
-    assert crowd.admitted.keys() <= entries.keys()
+    return charged, at.entries(crowd.key)
+
+
+def _used(entries: Mapping[str, Entry]) -> int:
+    return sum(each.note.usage.input + each.note.usage.output for each in entries.values())
+
+
+def _audit_entries(crowd: Crowd, entries: Mapping[str, Entry]) -> None:
     unknown = entries.keys() - crowd.admitted.keys()
     assert len(unknown) <= crowd.lost
     for name, entry in entries.items():

@@ -23,7 +23,7 @@ from authz.store.redis.allowance.keeping import Keeper
 from authz.store.redis.allowance.pool import Pool
 from authz.store.redis.counters import RedisCounters
 
-TOLD_S = 0.25
+TOLD_S = 1.0
 """After so long what another replica let through by a lot is known, unless it was killed."""
 
 MOST_POOLS = 10_000
