@@ -11,7 +11,9 @@ from authz.gateway.own_answers import ALL
 from authz.gateway.render import RENDERERS
 from authz.gateway.settings import AUTH_TIMEOUT, MAX_BODY, STREAM_TIMEOUT, RenderSettings
 from authz.ledger.thresholds import Reached
+from authz.quota import Unit
 from authz.reason import ANSWERS, Reason
+from authz.store.allowances import Allowances
 from authz.store.protocols import Outcome
 from authz.store.reconciling import Without
 from authz.store.records import Note
@@ -57,6 +59,7 @@ def test_the_metrics_are_those_of_the_code() -> None:
         tried=lambda: {"user-day": 1},
         without=lambda: Without(),
         shared=lambda: Shared(Waits()),
+        allowances=lambda: Allowances(outstanding={Unit.TOKENS: 1}),
     )
     metrics.decided("edge", "inference", Reason.ALLOWED, 0.001)
     metrics.store_failed("reserve")
