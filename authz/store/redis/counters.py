@@ -13,13 +13,15 @@ from authz.store.redis import spread
 from authz.store.redis.calls import Calls, sendable
 from authz.store.redis.link import Link
 from authz.store.redis.names import shard_of
+from authz.store.redis.target import MOST_COUNTERS
 
 
 class RedisCounters:
     """Behaves as the engine does, for any number of processes at once.
 
     `clock` None: the time is the server's own; only tests bring theirs. `most_open` running and
-    `most_late` expired reservations are remembered in each shard.
+    `most_late` expired reservations are remembered in each shard. Where `most_counters` names are in one
+    server, no new counter begins there; half as many for those that are nobody's alone.
     """
 
     def __init__(
@@ -29,8 +31,9 @@ class RedisCounters:
         *,
         most_open: int = 500_000,
         most_late: int = 100_000,
+        most_counters: int = MOST_COUNTERS,
     ) -> None:
-        self.calls = Calls(link, clock, most_open=most_open, most_late=most_late)
+        self.calls = Calls(link, clock, most_open=most_open, most_late=most_late, most_counters=most_counters)
         self._shards = link.shards
         self._known = frozenset(link.shards)
         self._me = urandom(6).hex()

@@ -48,7 +48,7 @@ class RedisStore(ServiceStore):
         self._link.teach(*scripts.ALL, PRESENT)
         self._troubles = Troubles()
         self._records = ServiceRecords(target, clock, counter_levels)
-        counters = RedisCounters(self._link, counted_by)
+        counters = RedisCounters(self._link, counted_by, most_counters=target.most_counters)
         self._counted = counters
         self._sweeper = Sweeper(counters.calls)
         self._presence = Presence(self._link)
