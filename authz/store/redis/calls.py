@@ -136,13 +136,18 @@ class Calls:
         return Remembered(reply[3], reply[1], bool(reply[2]))
 
     async def settle(
-        self, shard: str, reservation: str, gateway: str, actual: Mapping[Unit, int], note: bytes
+        self,
+        shard: str,
+        reservation: str,
+        gateway: str,
+        actual: Mapping[Unit, int],
+        note: bytes,
+        budget_ms: int = 0,
     ) -> tuple[Settled, str]:
         """And the other shards that the reservation lies in."""
         used = {unit: min(MAX_AMOUNT, max(0, amount)) for unit, amount in actual.items()}
-        reply = await self.link.run(
-            scripts.SETTLE, (names.running(shard),), (self.now, reservation, gateway, _encode(used), note)
-        )
+        words = (self.now, reservation, gateway, _encode(used), note)
+        reply = await self.link.run(scripts.SETTLE, (names.running(shard),), words, budget_ms=budget_ms)
         outcome = _OUTCOMES[reply[0]]
         if len(reply) == 1:
             return Settled(outcome), ""

@@ -14,6 +14,7 @@ from authz.store.redis.calls import Calls, sendable
 from authz.store.redis.link import Link
 from authz.store.redis.names import shard_of
 from authz.store.redis.target import MOST_COUNTERS
+from authz.store.redis.unsettled import Unsettled
 
 
 class RedisCounters:
@@ -34,6 +35,7 @@ class RedisCounters:
         most_counters: int = MOST_COUNTERS,
     ) -> None:
         self.calls = Calls(link, clock, most_open=most_open, most_late=most_late, most_counters=most_counters)
+        self._unsettled = Unsettled(self.calls)
         self._shards = link.shards
         self._known = frozenset(link.shards)
         self._me = urandom(6).hex()
@@ -43,6 +45,10 @@ class RedisCounters:
     def expired(self) -> int:
         """Reservations that nobody told the end of, as far as this process ended them."""
         return self.calls.expired
+
+    async def close(self) -> None:
+        """Try once more what could not be settled. Of what did not get that far, a replica never knew."""
+        await self._unsettled.close()
 
     def place(self, holds: Sequence[Hold]) -> str:
         """On a Cluster `-SHARD`: where most of the holds are likely to be, so that one call is enough.
@@ -79,7 +85,9 @@ class RedisCounters:
         )
         if not elsewhere:
             return settled
-        return await spread.settle_rest(self.calls, elsewhere, settled, reservation, gateway, actual)
+        return await spread.settle_rest(
+            self.calls, self._unsettled, elsewhere, settled, reservation, gateway, actual
+        )
 
     async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
         runs, elsewhere = await self.calls.extend(

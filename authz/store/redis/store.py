@@ -134,6 +134,7 @@ class RedisStore(ServiceStore):
         await self._keeper.close()
         await self._confirmed.close()
         await self._records.close()
+        await self._counted.close()
         await self._watch.close()
         await self._link.close()
         await asyncio.to_thread(self._folding.close)
