@@ -30,6 +30,8 @@ _UNANSWERED = {
     Status.JUMPED: "a calendar limit has no window where the clock of Redis is; compare the clocks of both",
     Status.TOO_FINE: "the rate of a gcra limit is too fine for Redis; choose a rounder quota or window",
     Status.FULL: "as many requests are running as are remembered",
+    Status.NO_ROOM: "as many counters are in Redis as may be, so no new one begins; see which limit makes so "
+    "many, by headers or addresses that clients choose, or allow more by ?most_counters= in the store's URL",
     Status.CANCELLED: "Redis came to the request when it had been given up",
 }
 _OUTCOMES = {
@@ -48,10 +50,13 @@ _holds = msgspec.msgpack.Decoder(tuple[Hold, ...]).decode
 class Calls:
     """The scripts of the counters over a link. `clock` None: the time is the server's own."""
 
-    def __init__(self, link: Link, clock: Clock | None, *, most_open: int, most_late: int) -> None:
+    def __init__(
+        self, link: Link, clock: Clock | None, *, most_open: int, most_late: int, most_counters: int
+    ) -> None:
         self.link = link
         self.most_open = most_open
         self.most_late = most_late
+        self.most_counters = most_counters
         self.expired = 0  # reservations that nobody told the end of, as far as these calls ended them
         self._clock = clock
 
@@ -90,6 +95,7 @@ class Calls:
                 elsewhere,
                 self.most_open,
                 self.most_late,
+                self.most_counters,
             ),
             undo=Undo(scripts.CANCEL, key, (now, reservation, attempt, CANCELLED_MS)),
         )
@@ -130,13 +136,18 @@ class Calls:
         return Remembered(reply[3], reply[1], bool(reply[2]))
 
     async def settle(
-        self, shard: str, reservation: str, gateway: str, actual: Mapping[Unit, int], note: bytes
+        self,
+        shard: str,
+        reservation: str,
+        gateway: str,
+        actual: Mapping[Unit, int],
+        note: bytes,
+        budget_ms: int = 0,
     ) -> tuple[Settled, str]:
         """And the other shards that the reservation lies in."""
         used = {unit: min(MAX_AMOUNT, max(0, amount)) for unit, amount in actual.items()}
-        reply = await self.link.run(
-            scripts.SETTLE, (names.running(shard),), (self.now, reservation, gateway, _encode(used), note)
-        )
+        words = (self.now, reservation, gateway, _encode(used), note)
+        reply = await self.link.run(scripts.SETTLE, (names.running(shard),), words, budget_ms=budget_ms)
         outcome = _OUTCOMES[reply[0]]
         if len(reply) == 1:
             return Settled(outcome), ""

@@ -1,21 +1,23 @@
 """Changes to the records: all of one or nothing, and with it a note for every replica that follows.
 
 A change is thought out here from what was read, and applied by one script if nobody changed anything
-since; otherwise it is thought out anew. Notes go into a stream, for whoever looks, and a message says
-that there is one, for whoever listens.
+since; otherwise it is thought out anew. One that is too large for a script goes in pieces (`large`). Notes go
+into a stream, for whoever looks, and a message says that there is one, for whoever listens.
 """
 
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from authz.store.protocols import StoreUnavailable
+from authz.store.redis import large
 from authz.store.redis.failures import FAILURES, explained
 from authz.store.redis.kept import Kind
+from authz.store.redis.link import Word
 from authz.store.redis.names import records
 from authz.store.redis.sources import source
 
@@ -25,7 +27,6 @@ CHANNEL = records("changes")
 NOTES_KEPT = 100_000
 """Entries of the stream. A replica that is further behind reads everything anew."""
 
-TOGETHER = 500  # arguments of one command, names in one note
 PATIENCE_S = 5.0  # how long a change waits for those of others
 
 _CHANGE = source("change_records")
@@ -61,34 +62,40 @@ class Change:
     def places(self) -> list[str]:
         return list({**self._values, **self._fields, **self._members})
 
-    def commands(self) -> list[tuple[str, str, list[str]]]:
-        """In pieces that Lua can unpack (its stack holds 8,000); all is text (its msgpack knows no bytes)."""
-        found: list[tuple[str, str, list[str]]] = [
-            ("SET", place, [value]) for place, value in self._values.items()
-        ]
+    def pieces(self) -> list[bytes]:
+        """What is to be written, each in the time that one script may take: lists of `large.Command`.
+
+        All is text: Redis's msgpack knows no bytes.
+        """
+        found: list[bytes] = []
+        commands: dict[tuple[str, str], list[str]] = {}
+        count = size = 0
+        for command, place, words in self._writes():
+            length = sum(map(len, words))
+            if count and (count == large.MOST or size + length > large.MOST_BYTES):
+                found.append(_packed(commands))
+                commands, count, size = {}, 0, 0
+            commands.setdefault((command, place), []).extend(words)
+            count, size = count + 1, size + length
+        return [*found, _packed(commands)]
+
+    def note_of_all(self) -> bytes:
+        return msgspec.msgpack.encode(list(self._notes))
+
+    def _writes(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """One by one: command, place, arguments."""
+        for place, value in self._values.items():
+            yield "SET", place, (value,)
         for place, fields in self._fields.items():
-            put = [(name, value) for name, value in fields.items() if value is not None]
-            dropped = [(name,) for name, value in fields.items() if value is None]
-            found += [("HSET", place, piece) for piece in _pieces(put)]
-            found += [("HDEL", place, piece) for piece in _pieces(dropped)]
+            for name, body in fields.items():
+                yield ("HDEL", place, (name,)) if body is None else ("HSET", place, (name, body))
         for place, members in self._members.items():
-            put = [("0", each) for each, there in members.items() if there]
-            dropped = [(each,) for each, there in members.items() if not there]
-            found += [("ZADD", place, piece) for piece in _pieces(put)]
-            found += [("ZREM", place, piece) for piece in _pieces(dropped)]
-        return found
-
-    def notes(self) -> list[bytes]:
-        notes = list(self._notes)
-        return [
-            msgspec.msgpack.encode(notes[begin : begin + TOGETHER])
-            for begin in range(0, len(notes), TOGETHER)
-        ]
+            for each, there in members.items():
+                yield ("ZADD", place, ("0", each)) if there else ("ZREM", place, (each,))
 
 
-def _pieces(items: Sequence[tuple[str, ...]]) -> Iterable[list[str]]:
-    for begin in range(0, len(items), TOGETHER):
-        yield [argument for item in items[begin : begin + TOGETHER] for argument in item]
+def _packed(commands: dict[tuple[str, str], list[str]]) -> bytes:
+    return msgspec.msgpack.encode([(*command, words) for command, words in commands.items()])
 
 
 def commit(client: Any, plan: Callable[[Change], None]) -> None:
@@ -105,13 +112,15 @@ def commit(client: Any, plan: Callable[[Change], None]) -> None:
     is_sent = False
     while True:
         with explained():
-            before = client.get(VERSION) or b""
+            before = client.get(VERSION) or b""  # first: what is valid since then has another
+            large.settle(client)
             if before == own.encode():
                 return  # only the answer was lost
             change = Change()
             plan(change)
+            pieces = change.pieces()
             try:
-                if _apply(client, change, before, own):
+                if _apply(client, change, pieces, before, own):
                     return
             except FAILURES:
                 if is_sent:
@@ -123,8 +132,13 @@ def commit(client: Any, plan: Callable[[Change], None]) -> None:
         time.sleep(random.uniform(0, 0.02))  # noqa: S311  (so that two do not meet again)
 
 
-def _apply(client: Any, change: Change, before: bytes, own: str) -> bool:
+def _apply(client: Any, change: Change, pieces: list[bytes], before: bytes, own: str) -> bool:
+    if len(pieces) > 1:
+        name = secrets.token_hex(8)  # each attempt's: what comes late of one is not taken for the next one's
+        large.stage(client, name, pieces)
+        words: list[Word] = [before, own, NOTES_KEPT, CHANNEL]
+        is_valid = large.publish(client, name, len(pieces), (VERSION, NOTES), words)
+        return is_valid and large.finish(client, name)
     keys = [VERSION, NOTES, *change.places]
-    commands = msgspec.msgpack.encode(change.commands())
-    arguments = [before, own, NOTES_KEPT, CHANNEL, commands, *change.notes()]
-    return bool(client.eval(_CHANGE, len(keys), *keys, *arguments))
+    words = [before, own, NOTES_KEPT, CHANNEL, *pieces, change.note_of_all()]
+    return bool(client.eval(_CHANGE, len(keys), *keys, *words))

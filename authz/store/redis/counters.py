@@ -13,13 +13,16 @@ from authz.store.redis import spread
 from authz.store.redis.calls import Calls, sendable
 from authz.store.redis.link import Link
 from authz.store.redis.names import shard_of
+from authz.store.redis.target import MOST_COUNTERS
+from authz.store.redis.unsettled import Unsettled
 
 
 class RedisCounters:
     """Behaves as the engine does, for any number of processes at once.
 
     `clock` None: the time is the server's own; only tests bring theirs. `most_open` running and
-    `most_late` expired reservations are remembered in each shard.
+    `most_late` expired reservations are remembered in each shard. Where `most_counters` names are in one
+    server, no new counter begins there; half as many for those that are nobody's alone.
     """
 
     def __init__(
@@ -29,8 +32,10 @@ class RedisCounters:
         *,
         most_open: int = 500_000,
         most_late: int = 100_000,
+        most_counters: int = MOST_COUNTERS,
     ) -> None:
-        self.calls = Calls(link, clock, most_open=most_open, most_late=most_late)
+        self.calls = Calls(link, clock, most_open=most_open, most_late=most_late, most_counters=most_counters)
+        self._unsettled = Unsettled(self.calls)
         self._shards = link.shards
         self._known = frozenset(link.shards)
         self._me = urandom(6).hex()
@@ -40,6 +45,10 @@ class RedisCounters:
     def expired(self) -> int:
         """Reservations that nobody told the end of, as far as this process ended them."""
         return self.calls.expired
+
+    async def close(self) -> None:
+        """Try once more what could not be settled. Of what did not get that far, a replica never knew."""
+        await self._unsettled.close()
 
     def place(self, holds: Sequence[Hold]) -> str:
         """On a Cluster `-SHARD`: where most of the holds are likely to be, so that one call is enough.
@@ -76,7 +85,9 @@ class RedisCounters:
         )
         if not elsewhere:
             return settled
-        return await spread.settle_rest(self.calls, elsewhere, settled, reservation, gateway, actual)
+        return await spread.settle_rest(
+            self.calls, self._unsettled, elsewhere, settled, reservation, gateway, actual
+        )
 
     async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
         runs, elsewhere = await self.calls.extend(

@@ -40,6 +40,17 @@ HASHES: dict[Kind, str] = {
 }
 """Where the bodies of a kind are."""
 
+PLACES = (
+    *HASHES.values(),
+    DIGESTS,
+    DISPLAYS,
+    KEYS_BY_USER,
+    KEYS_BY_TEAM,
+    USERS_BY_TEAM,
+    NUMBER,
+)
+"""All that a change may write to."""
+
 _encode = msgspec.json.Encoder().encode
 read_key = reader(Key)
 read_user = reader(User)

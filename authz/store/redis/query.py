@@ -5,7 +5,7 @@ from typing import Any
 
 from authz.store.records import Key, Model, Team, User
 from authz.store.redis import kept
-from authz.store.redis.failures import explained
+from authz.store.redis.large import steady
 from authz.store.redis.mirror import Adjustments, by_partition
 from authz.store.redis.pages import every
 
@@ -17,9 +17,7 @@ class QueryDirectory:
         self._client = client
 
     async def key(self, digest: bytes) -> Key | None:
-        with explained():
-            id = self._client.hget(kept.DIGESTS, digest.hex())
-            body = None if id is None else self._client.hget(kept.KEYS, id)
+        body = self._key(digest)
         return None if body is None else kept.unnumbered(body, kept.read_key)[1]
 
     async def user(self, name: str) -> User | None:
@@ -30,11 +28,11 @@ class QueryDirectory:
         body = self._body(kept.TEAMS, name)
         return None if body is None else kept.read_team(body)
 
-    @explained()
+    @steady
     def models(self) -> Mapping[str, Model]:
         return {name: kept.read_model(body) for name, body in every(self._client, kept.MODELS).items()}
 
-    @explained()
+    @steady
     def adjustments(self, policy: str) -> Adjustments:
         bodies = every(self._client, kept.ADJUSTMENTS).values()
         return by_partition(
@@ -44,7 +42,13 @@ class QueryDirectory:
     def used(self, key_id: str, at: int) -> None:
         """A command that explains a decision uses no key."""
 
-    @explained()
+    @steady
+    def _key(self, digest: bytes) -> bytes | None:
+        id = self._client.hget(kept.DIGESTS, digest.hex())
+        body: bytes | None = None if id is None else self._client.hget(kept.KEYS, id)
+        return body
+
+    @steady
     def _body(self, place: str, name: str) -> bytes | None:
         body: bytes | None = self._client.hget(place, name)
         return body

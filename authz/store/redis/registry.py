@@ -12,6 +12,7 @@ from authz.store.redis.changes import Change, commit
 from authz.store.redis.failures import explained
 from authz.store.redis.kept import Kind
 from authz.store.redis.key_changes import Keys
+from authz.store.redis.large import steady
 from authz.store.redis.pages import every, fetch, members
 
 
@@ -70,7 +71,7 @@ class RedisRegistry:
 
         self._change(plan)
 
-    @explained()
+    @steady
     def keys(self, *, user: str | None = None, team: str | None = None) -> Sequence[Key]:
         """Oldest first."""
         ids = None
@@ -80,7 +81,7 @@ class RedisRegistry:
             ids = members(self._client, kept.KEYS_BY_TEAM, team)
         return self._keys(ids, lambda key: user in (None, key.user) and team in (None, key.team))
 
-    @explained()
+    @steady
     def find_key(self, id_or_display: str) -> Key:
         """By id, or by what is displayed of it where that is only one key's. Raises NotFound."""
         ids = [id_or_display, *members(self._client, kept.DISPLAYS, id_or_display)]
@@ -196,7 +197,7 @@ class RedisRegistry:
 
         self._change(plan)
 
-    @explained()
+    @steady
     def adjustments(self) -> Sequence[Adjustment]:
         """Oldest first."""
         return kept.in_order(every(self._client, kept.ADJUSTMENTS).values(), kept.read_adjustment)
@@ -235,7 +236,7 @@ class RedisRegistry:
     def _exists(self, place: str, name: str) -> bool:
         return bool(self._client.hexists(place, name))
 
-    @explained()
+    @steady
     def _all(self, place: str, read: Callable[[bytes], kept.Record]) -> list[kept.Record]:
         """By name."""
         return [read(body) for _, body in sorted(every(self._client, place).items())]

@@ -23,6 +23,7 @@ class Status(IntEnum):
     TOO_FINE = 4  # a bucket would need more parts than a double holds
     FULL = 5  # as many are open as may be
     CANCELLED = 6  # it was given up before it came
+    NO_ROOM = 7  # for a counter that is not there yet
 
 
 class Ending(IntEnum):
@@ -88,7 +89,7 @@ _ENDING = (
     "correcting",
 )
 
-RESERVE = _compose("reserve", *_ADMITTING, "remembering", "replaying")
+RESERVE = _compose("reserve", *_ADMITTING, "remembering", "replaying", "guards/room")
 PEEK = _compose("peek", *_ADMITTING)
 SETTLE = _compose("settle", *_ENDING, "objections", "closing", "slots", "answering")
 CANCEL = _compose("cancel", *_ENDING)

@@ -1,8 +1,9 @@
 """Requests whose holds lie in several shards of a Cluster: the others first, the reservation's own last.
 
 Each shard keeps its part as a reservation of its own under the same id; only the home has the facts, and
-names the others. If any part is refused the rest is taken back, so nothing is ever over. What dies half way
-leaves parts that stay charged until they expire: less is let through, never more.
+names the others. If any part is refused the rest is taken back, so nothing is ever over. Who dies half way
+leaves parts that stay charged until they expire: less is let through, never more. A settlement of a part that
+is not answered is tried again (`unsettled`).
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from authz.store.protocols import (
     StoreUnavailable,
 )
 from authz.store.redis.calls import Calls, all_of
+from authz.store.redis.unsettled import Unanswered, Unsettled
 
 _APART = ","
 
@@ -132,20 +134,28 @@ async def peek(calls: Calls, parts: Sequence[Part]) -> Answer:
 
 async def settle_rest(
     calls: Calls,
+    unsettled: Unsettled,
     elsewhere: str,
     settled: Settled,
     reservation: str,
     gateway: str,
     actual: Mapping[Unit, int],
 ) -> Settled:
-    """The parts in other shards, after the home's. One that cannot be reached stays as held."""
-    rest = await asyncio.gather(
-        *(calls.settle(shard, reservation, gateway, actual, b"") for shard in elsewhere.split(_APART)),
-        return_exceptions=True,
-    )
+    """The parts in other shards, after the home's. One that cannot be reached is settled later."""
+    parts = [Unanswered(shard, reservation, gateway, actual) for shard in elsewhere.split(_APART)]
+    try:
+        rest = await asyncio.gather(
+            *(calls.settle(shard, reservation, gateway, actual, b"") for shard, *_ in parts),
+            return_exceptions=True,
+        )
+    except asyncio.CancelledError:  # the home does not name the others a second time
+        for part in parts:
+            unsettled.add(part)
+        raise
     holds, levels = settled.holds, settled.levels
-    for each in rest:
+    for part, each in zip(parts, rest, strict=True):
         if isinstance(each, StoreUnavailable):
+            unsettled.add(part)
             continue
         if isinstance(each, BaseException):
             raise each

@@ -1,14 +1,12 @@
 """The store of a service that shares it with others: everything in Redis, the records mirrored in memory."""
 
 import asyncio
-import logging
 import time
-from contextlib import suppress
 
 from authz.store.allowances import Allowances
 from authz.store.durable import DurableLedger
 from authz.store.fallback import FallbackCounters
-from authz.store.protocols import Clock, StoreUnavailable
+from authz.store.protocols import Clock
 from authz.store.reconciling import Without
 from authz.store.redis import scripts
 from authz.store.redis.allowance.counters import AllowanceCounters
@@ -21,15 +19,13 @@ from authz.store.redis.link_open import open_link
 from authz.store.redis.on_demand import OnDemand
 from authz.store.redis.presence import PRESENT, Presence
 from authz.store.redis.records import ServiceRecords
-from authz.store.redis.settings import doubtful
+from authz.store.redis.settings import Watch
 from authz.store.redis.standing import counter_levels
 from authz.store.redis.sweeper import Sweeper
 from authz.store.redis.target import Target
 from authz.store.store import ServiceStore
 from authz.store.troubles import Troubles
 from authz.store.waits import Shared
-
-log = logging.getLogger("authz.store")
 
 
 def _steady_ms() -> int:
@@ -48,9 +44,10 @@ class RedisStore(ServiceStore):
         self._link.teach(*scripts.ALL, PRESENT)
         self._troubles = Troubles()
         self._records = ServiceRecords(target, clock, counter_levels)
-        counters = RedisCounters(self._link, counted_by)
+        counters = RedisCounters(self._link, counted_by, most_counters=target.most_counters)
         self._counted = counters
         self._sweeper = Sweeper(counters.calls)
+        self._watch = Watch(self._link, target.most_counters)
         self._presence = Presence(self._link)
         self._reading = OnDemand(lambda: sync_client(target))
         self._folding = OnDemand(lambda: sync_client(target))
@@ -110,9 +107,7 @@ class RedisStore(ServiceStore):
 
     async def start(self) -> None:
         await self._link.start()
-        with suppress(StoreUnavailable):
-            for doubt in await doubtful(self._link):
-                log.warning("%s", doubt)
+        await self._watch.start()
         await self._records.start()
         await self._presence.start()
         await self._fallback.start()
@@ -139,6 +134,8 @@ class RedisStore(ServiceStore):
         await self._keeper.close()
         await self._confirmed.close()
         await self._records.close()
+        await self._counted.close()
+        await self._watch.close()
         await self._link.close()
         await asyncio.to_thread(self._folding.close)
         await asyncio.to_thread(self._reading.close)

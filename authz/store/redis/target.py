@@ -13,6 +13,9 @@ SINGLE, CLUSTER, SENTINEL = "single", "cluster", "sentinel"
 _KINDS = {"redis": SINGLE, "redis+cluster": CLUSTER, "redis+sentinel": SENTINEL}
 _PORTS = {SINGLE: 6379, CLUSTER: 6379, SENTINEL: 26379}
 
+MOST_COUNTERS = 5_000_000
+"""Names in one server; most are counters, of 200 to 500 bytes each."""
+
 Address = tuple[str, int]
 
 
@@ -34,7 +37,8 @@ class Target:
     and after a `?`, each optional: `ca=FILE` (PEM of who signed the servers' certificates), `cert=FILE`
     and `key=FILE` (our own certificate), `password_file=FILE` (read anew for each connection),
     `sentinel_user=`, `sentinel_password_file=FILE` (where the Sentinels want them), `budget=50ms`,
-    `wait_replicas=N` (a settlement counts as durable when so many replicas have it).
+    `wait_replicas=N` (a settlement counts as durable when so many replicas have it), `most_counters=N` (from
+    so many names in a server on, no new counter begins there).
     """
 
     kind: str
@@ -47,6 +51,7 @@ class Target:
     key: str = ""
     budget_ms: int = BUDGET_MS
     wait_replicas: int = 0
+    most_counters: int = MOST_COUNTERS
     user: str = ""
     password_file: str = ""
     sentinel_user: str = ""
@@ -76,6 +81,7 @@ class Target:
             _password=unquote(password),
             budget_ms=_milliseconds(options.get("budget", f"{BUDGET_MS}ms")),
             wait_replicas=_count(options.get("wait_replicas", "0")),
+            most_counters=_many(options.get("most_counters", str(MOST_COUNTERS))),
             name=name,
             db=db,
             ca=options.get("ca", ""),
@@ -120,7 +126,7 @@ def _context(ca: str, cert: str, key: str, stamps: tuple[int, ...]) -> ssl.SSLCo
 def _options(parts: SplitResult) -> dict[str, str]:
     known = (
         "ca", "cert", "key", "password_file", "sentinel_user", "sentinel_password_file", "budget",
-        "wait_replicas",
+        "wait_replicas", "most_counters",
     )  # fmt: skip
     found = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name in found:
@@ -176,6 +182,12 @@ def _milliseconds(text: str) -> int:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) > 16:
         raise StoreUnusable("?wait_replicas= is how many replicas must have a settlement: 0 to 16")
+    return int(text)
+
+
+def _many(text: str) -> int:
+    if not text.isdecimal() or not 1_000 <= int(text) <= 1_000_000_000:
+        raise StoreUnusable("?most_counters= is how many counters may be in a server: 1000 to 1000000000")
     return int(text)
 
 

@@ -1,7 +1,7 @@
 -- A change of the records: all of it, if nobody changed anything since it was thought out; else nothing.
 -- KEYS: the version, the stream of notes, then every place that the commands write to.
 -- ARGV: the version that the change was thought out for, its own, how many notes are kept, the channel;
---       in msgpack {{command, place, {argument, ...}}, ...}, then one note for each further argument.
+--       in msgpack {{command, place, {argument, ...}}, ...}, and the note.
 -- Answers 1 where the change is in force, 0 where another was first.
 local version = redis.call('GET', KEYS[1]) or ''
 if version == ARGV[2] then
@@ -15,8 +15,6 @@ redis.call('SET', KEYS[1], ARGV[2])
 for _, command in ipairs(commands) do
   redis.call(command[1], command[2], unpack(command[3]))
 end
-for note = 6, #ARGV do
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'n', ARGV[note])
-end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'n', ARGV[6])
 redis.pcall('PUBLISH', ARGV[4], '') -- who may not hear of it looks instead
 return 1
