@@ -24,7 +24,7 @@ from authz.store.redis.node_wire import Wire
 from authz.store.redis.store import RedisStore
 from authz.store.redis.target import Target
 from authz.usage import Usage
-from tests.redis.link_kit import PATIENT
+from tests.redis.link_kit import PATIENT, until
 from tests.support.lab import EDGE, Lab
 from tests.support.redis import RedisCluster, RedisServer
 
@@ -195,7 +195,8 @@ async def test_hot_keys_with_allowances_need_less_than_two_calls_in_a_hundred(se
     """All that is asked for because of decisions: units set aside, what was spent of them, and the rest."""
     tenants = Tenants(with_allowances(), teams=1)
     async with alone(server.url + PATIENT, tenants.lab) as counters:
-        await tenants.ask(counters, AT_ONCE)  # now the key is hot
+        await tenants.ask(counters, AT_ONCE)
+        await until(lambda: counters.figures.lots)  # now the key is hot
         asked = Asked([server])
         allowed: list[Allow] = []
         for _ in range(40):
