@@ -16,6 +16,7 @@ TIMED = (
     "tests/up/",
     "tests/demo/",
     "tests/acceptance/test_streaming_lag.py",
+    "tests/acceptance/test_revocation.py",
     "tests/reliability/test_flood.py",
 )
 """Tests that wait by the wall clock for real processes, beside other tests on the same two cores."""

@@ -15,7 +15,7 @@ from tests.support.asking import Asker
 from tests.support.redis import RedisServer
 
 WITHIN_S = 1.0
-LOAD = 12  # clients of another key, that keep the replicas busy
+LOAD = 6  # clients of another key, that keep the replicas busy
 ASKERS = 2  # for each replica, with the key that will be revoked
 PATIENCE_S = 60.0
 _ASKED = {"model": "sim", "messages": [{"role": "user", "content": "x"}], "max_tokens": 8}
@@ -74,7 +74,7 @@ async def _load(at: Replicas, key: str, lags: Lags) -> None:
             told = await asker.ask(key, _ASKED)
             assert told.status == 200, told
             lags.loaded += 1
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.01)
 
 
 async def _one(at: Replicas, lags: Lags) -> float:
@@ -119,4 +119,4 @@ async def _ask(trial: _Trial, number: int, port: int, lags: Lags) -> None:
             else:
                 assert told.status == 401, told
                 trial.refused.add(number)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.005)
