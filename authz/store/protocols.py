@@ -54,7 +54,9 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     previous, current, next, after next. A `shadow` hold is charged and reported
     but never denies. `owner` is whose counter it is, "team:NAME" or "user:NAME"; "" where it is nobody's
     alone. A store on many servers keeps what has one owner together. `on_failure` is what becomes of the
-    request where the store does not answer.
+    request where the store does not answer. `owed` units of the quota, at most all of them, are spent and
+    not yet told to the store: an admission keeps them free beside what it knows, and so do the levels that
+    tell of it. A debt is carried and a settlement told by the whole quota.
     """
 
     key: str
@@ -68,12 +70,13 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     shadow: bool = False
     owner: str = ""
     on_failure: OnFailure = OnFailure.DENY
+    owed: int = 0
 
 
 class Level(Struct, frozen=True, array_like=True, gc=False):
     """How a counter stands."""
 
-    remaining: int  # what is left of the quota
+    remaining: int  # what is left of the quota, beside what the hold says is owed
     reset_ms: int  # until all of it is free again, if nothing else is spent; a calendar window: until it ends
     held: int = 0  # of the used part, what running requests hold and may still give back
 
@@ -92,7 +95,7 @@ class Exhausted(Struct, frozen=True):
     """No hold was made. `denied` are the indices that did not fit.
 
     `wait_ms` is when all of them could fit if nothing else happens; -1: never,
-    the amount exceeds the quota.
+    the amount exceeds the quota, or what of it is not owed.
     """
 
     denied: tuple[int, ...]
@@ -112,7 +115,10 @@ class Outcome(StrEnum):
 
 
 class Settled(Struct, frozen=True):
-    """A settlement's outcome and, where it changed something, how the counters of the reservation stand."""
+    """A settlement's outcome and, where it changed something, how the counters of the reservation stand.
+
+    The levels are of the whole quotas: what was owed when the holds were made is not in them any more.
+    """
 
     outcome: Outcome
     holds: tuple[Hold, ...] = ()
