@@ -117,7 +117,7 @@ class Machine(Checked):
             self.open[name] = self.lives[-1]
             self.end(name, used, 0, release=False)
         self.clock.now = max(self.now, POLICIES[key].instance(self.now)[1])
-        assert isinstance(self.ask("first", {key: 0}, 3000, known=True, owed=owed), Reserved)
+        assert isinstance(self.ask(f"r{self.serial + 1}", {key: 0}, 3000, known=True, owed=owed), Reserved)
         self.after()
 
     def outcomes(self, life: Life) -> set[Outcome]:
