@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from authz.store.counting import KINDS, State, aligned
 from authz.store.protocols import Exhausted, Hold, Kind, Level, Outcome, Settled
 from authz.store.reservations import Reservation
@@ -31,7 +33,7 @@ def exhausted(tables: Tables, denied: Sequence[int], holds: Sequence[Hold], now:
         hold, state = holds[index], states[index]
         if state is not None:
             waits.append(KINDS[hold.kind].wait(hold, state, now))
-        elif hold.quota > 0:
+        elif hold.quota > hold.owed:
             waits.append(tables.leases[hold.key].wait(now))
         else:
             waits.append(-1)
@@ -40,9 +42,9 @@ def exhausted(tables: Tables, denied: Sequence[int], holds: Sequence[Hold], now:
 
 
 def left(holds: Sequence[Hold], states: Sequence[State | None]) -> list[int]:
-    """What is left of the quota of each hold, as `levels` wants it; below 0 where more is used."""
+    """What of each quota is neither used nor owed, as `levels` wants it; below 0 where more is."""
     return [
-        hold.quota - _USED[state[0]](state) if state is not None else 0
+        hold.quota - hold.owed - _USED[state[0]](state) if state is not None else 0
         for hold, state in zip(holds, states, strict=True)
     ]
 
@@ -75,14 +77,15 @@ def levels(
 def _held(running: Mapping[str, tuple[int, int]], hold: Hold, state: State, left: int) -> int:
     """What of the used part running requests hold, in the same window."""
     mark, held = running.get(hold.key, _NOTHING_HELD)
-    return min(held, hold.quota - left) if held and mark == _MARK[state[0]](state) else 0
+    return min(held, hold.quota - hold.owed - left) if held and mark == _MARK[state[0]](state) else 0
 
 
 def _slots(tables: Tables, hold: Hold, now: int, asked: bool) -> Level:
     leases = tables.leases.get(hold.key)
     running = leases.count(now) if leases is not None else 0
     reset = leases.reset(now) if leases is not None else 0
-    return Level(max(0, hold.quota - running - (asked and hold.amount > 0)), reset, running)
+    left = hold.quota - hold.owed - running - (asked and hold.amount > 0)
+    return Level(max(0, left), reset, running)
 
 
 def settled(
@@ -99,5 +102,5 @@ def settled(
             states.append(aligned.current(hold, after[key], label, now))
         else:
             states.append(_VIEW[kind](hold, after[key], now))
-        holds.append(hold)
+        holds.append(hold if not hold.owed else replace(hold, owed=0))
     return Settled(outcome, tuple(holds), levels(tables, holds, states, left(holds, states), now))

@@ -144,16 +144,10 @@ class Backlog:
         return found
 
     def less_owed(self, holds: Sequence[Hold]) -> Sequence[Hold]:
-        """The holds against what their quotas have left beside what is owed to them.
-
-        But for those that no quota stops: a debt is carried into the next window up to one quota, and they
-        would have less of it carried.
-        """
+        """The holds, each with what is owed to its counter: admitted against the rest of its quota."""
         owed = self.owed
         return [
-            replace(hold, quota=max(0, hold.quota - owed[hold.key]))
-            if hold.key in owed and hold.amount and not hold.shadow
-            else hold
+            replace(hold, owed=min(hold.quota, owed[hold.key])) if hold.key in owed else hold
             for hold in holds
         ]
 

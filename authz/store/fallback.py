@@ -97,7 +97,7 @@ class FallbackCounters:
             outcome = await self._primary.reserve(reservation, gateway, asked, ttl_ms, facts)
         except StoreUnavailable as failure:
             return self._reserve_without(failure, reservation, gateway, holds, ttl_ms, facts)
-        self._sightings.note(holds, asked, outcome.levels, self._clock(), self._backlog.owed)
+        self._sightings.note(asked, outcome.levels, self._clock(), self._backlog.owed)
         if self._without.since:
             self._end_if_done()
         if asked is not holds and isinstance(outcome, Exhausted):
@@ -120,7 +120,7 @@ class FallbackCounters:
                 waiting.end = End(dict(actual), note)
             return Settled(done.outcome)  # how a share stands says nothing of the counter
         done = await self._primary.settle(reservation, gateway, actual, note)
-        self._sightings.note(done.holds, done.holds, done.levels, self._clock(), self._backlog.owed)
+        self._sightings.note(done.holds, done.levels, self._clock(), self._backlog.owed)
         return done
 
     async def extend(self, reservation: str, gateway: str, ttl_ms: int, life_ms: int) -> bool:
@@ -243,7 +243,7 @@ class FallbackCounters:
 
 
 def _not_for_ever(outcome: Exhausted, holds: Sequence[Hold]) -> Exhausted:
-    """What no quota less what is owed could admit, a whole one may."""
+    """What never fits beside what is owed may fit once the store knows of it."""
     if outcome.wait_ms >= 0 or any(holds[index].amount > holds[index].quota for index in outcome.denied):
         return outcome
     return replace(outcome, wait_ms=RETRY_MS)

@@ -54,8 +54,10 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     previous, current, next, after next. A `shadow` hold is charged and reported
     but never denies. `owner` is whose counter it is, "team:NAME" or "user:NAME"; "" where it is nobody's
     alone. A store on many servers keeps what has one owner together. `on_failure` is what becomes of the
-    request where the store does not answer. `allowance` is the most that a replica may set aside of the
-    counter ahead; 0: every request is asked for.
+    request where the store does not answer. `owed` units of the quota, at most all of them, are spent and
+    not yet told to the store: an admission keeps them free beside what it knows, and so do the levels that
+    tell of it. A debt is carried and a settlement told by the whole quota. `allowance` is the most that a
+    replica may set aside of the counter ahead; 0: every request is asked for.
     """
 
     key: str
@@ -69,13 +71,14 @@ class Hold(Struct, frozen=True, array_like=True, gc=False):
     shadow: bool = False
     owner: str = ""
     on_failure: OnFailure = OnFailure.DENY
+    owed: int = 0
     allowance: int = 0
 
 
 class Level(Struct, frozen=True, array_like=True, gc=False):
     """How a counter stands."""
 
-    remaining: int  # what is left of the quota
+    remaining: int  # what is left of the quota, beside what the hold says is owed
     reset_ms: int  # until all of it is free again, if nothing else is spent; a calendar window: until it ends
     held: int = 0  # of the used part, what running requests hold and may still give back
 
@@ -94,7 +97,7 @@ class Exhausted(Struct, frozen=True):
     """No hold was made. `denied` are the indices that did not fit.
 
     `wait_ms` is when all of them could fit if nothing else happens; -1: never,
-    the amount exceeds the quota.
+    the amount exceeds the quota, or what of it is not owed.
     """
 
     denied: tuple[int, ...]
@@ -114,7 +117,10 @@ class Outcome(StrEnum):
 
 
 class Settled(Struct, frozen=True):
-    """A settlement's outcome and, where it changed something, how the counters of the reservation stand."""
+    """A settlement's outcome and, where it changed something, how the counters of the reservation stand.
+
+    The levels are of the whole quotas: what was owed when the holds were made is not in them any more.
+    """
 
     outcome: Outcome
     holds: tuple[Hold, ...] = ()

@@ -108,7 +108,7 @@ class Reconciler:
             told = await self._enter(self._primary, waiting, holds, ttl_ms, now)
         self._backlog.charged(waiting)
         if told is not None:
-            self._sightings.note(holds, holds, told.levels, self._clock(), self._backlog.owed)
+            self._sightings.note(holds, told.levels, self._clock(), self._backlog.owed)
 
     # -- upkeep ------------------------------------------------------------------------------------
 

@@ -35,20 +35,19 @@ class Sightings:
     def note(
         self,
         holds: Sequence[Hold],
-        asked: Sequence[Hold],
         levels: Sequence[Level],
         now: int,
         owed: Mapping[str, int],
     ) -> None:
-        """What the store told of these holds, as they were asked for: against a quota less what was owed.
+        """What the store told of these holds, less what each said is owed.
 
         `owed` is, by counter, what it does not know of by now.
         """
-        for hold, sent, level in zip(holds, asked, levels, strict=True):
+        for hold, level in zip(holds, levels, strict=True):
             if hold.on_failure:
                 remaining = level.remaining
                 if owed and hold.key in owed:
-                    remaining -= max(0, owed[hold.key] - (hold.quota - sent.quota))
+                    remaining -= max(0, owed[hold.key] - hold.owed)
                 self.put(Sighting(hold, remaining, level.reset_ms, now))
 
     def put(self, sighting: Sighting) -> None:

@@ -20,7 +20,7 @@ class Stage:
     def __init__(self) -> None:
         self.counters: dict[str, State] = {}
         self.states: list[State | None] = []  # the same in the order of the holds; None: a slot
-        self.left: list[int] = []  # of each quota after that, in the same order; 0 for a slot
+        self.left: list[int] = []  # what is neither used then nor owed, in the same order; 0 for a slot
         self.denied: list[int] = []  # indices of the holds
         self.over: list[int] = []  # of the shadow holds that would be denied
         self.fresh = 0  # counters that begin
@@ -49,7 +49,7 @@ def stage(tables: Tables, holds: Sequence[Hold], now: int) -> Stage:
             if state is None:
                 staged.fresh += 1
         after = _CHARGE[kind](hold, state, now)
-        left = hold.quota - _USED[kind](after)
+        left = hold.quota - hold.owed - _USED[kind](after)
         if left < 0 and hold.amount:
             if not hold.shadow:
                 staged.denied.append(index)
@@ -67,5 +67,5 @@ def stage(tables: Tables, holds: Sequence[Hold], now: int) -> Stage:
 
 def _stage_slot(leases: Leases | None, staged: Stage, index: int, hold: Hold, now: int) -> None:
     taken = leases.count(now) if leases is not None else 0
-    if hold.amount and taken >= hold.quota:
+    if hold.amount and taken >= hold.quota - hold.owed:
         (staged.over if hold.shadow else staged.denied).append(index)

@@ -5,10 +5,25 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from authz.quota import MAX_AMOUNT, Unit
 from authz.store.protocols import Hold, Reserved
-from tests.contract.kit import DAY, HOUR, MINUTE, Clock, at, calendar, facts, fixed, gcra, note, sliding, slot
+from tests.contract.kit import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Clock,
+    at,
+    calendar,
+    facts,
+    fixed,
+    gcra,
+    note,
+    sliding,
+    slot,
+    tokens,
+)
 from tests.redis.direct import DirectLink
 from tests.redis.twins import Twins
 from tests.support.redis import RedisServer
@@ -74,6 +89,37 @@ def large(pick: random.Random, now: int) -> list[Hold]:
     return pick.sample(everything, pick.choice([1, 3, 4]))
 
 
+def beside_owed(pick: random.Random, holds: list[Hold]) -> list[Hold]:
+    """Now and then something is owed: little, much, or the whole quota."""
+    return [
+        replace(hold, owed=pick.choice([1, hold.quota // 3, hold.quota - 1, hold.quota]))
+        if hold.quota and pick.random() < 0.2
+        else hold
+        for hold in holds
+    ]
+
+
+def turn(pick: random.Random, twins: Twins, name: str) -> None:
+    """A debt goes on into the next window: with whoever comes first, or is settled first, beside what is owed."""
+    day = pick.random() < 0.5
+
+    def hold(amount: int, owed: int) -> Hold:
+        now = twins.clock.now
+        whole = calendar(100, amount, now, key="debt-day") if day else fixed(100, amount, key="debt")
+        return replace(whole, owed=owed)
+
+    twins.reserve(f"{name}-a", "edge", [hold(5, 0)], DAY, b"")
+    twins.reserve(f"{name}-b", "edge", [hold(1, pick.choice([0, 30, 80]))], 2 * DAY, b"")
+    twins.settle(f"{name}-a", "edge", tokens(pick.choice([90, 120, 150, 300])), b"")
+    twins.clock.pass_(DAY - twins.clock.now % DAY if day else MINUTE - twins.clock.now % MINUTE)
+    if pick.random() < 0.5:
+        twins.settle(f"{name}-b", "edge", tokens(pick.choice([0, 2])), b"")
+    else:
+        twins.reserve(f"{name}-c", "edge", [hold(pick.choice([0, 1]), pick.choice([30, 80, 100]))], 0, b"")
+    state = twins.engine.tables.counters.get("debt-day" if day else "debt")
+    twins.answers["carried"] += state is not None and state[-1] > 0
+
+
 def walk(link: DirectLink, seed: int, steps: int) -> Twins:
     pick = random.Random(seed)
     clock = Clock(pick.choice(STARTS))
@@ -87,11 +133,10 @@ def walk(link: DirectLink, seed: int, steps: int) -> Twins:
         name = f"r{step}" if pick.random() < 0.85 or not open_ else pick.choice(open_)
         gateway = "edge" if pick.random() < 0.95 else "other"
         known = pick.choice(open_) if open_ and pick.random() < 0.95 else "never"
-        match pick.choices(["reserve", "settle", "peek", "find", "extend", "cancel"], [50, 30, 6, 4, 7, 4])[
-            0
-        ]:
+        weights = {"reserve": 50, "settle": 30, "peek": 6, "find": 4, "extend": 7, "cancel": 4, "turn": 2}
+        match pick.choices(list(weights), list(weights.values()))[0]:
             case "reserve" | "cancel" as what:
-                holds = holds_of(pick, clock.now)
+                holds = beside_owed(pick, holds_of(pick, clock.now))
                 told = facts(f"q{step}") if pick.random() < 0.7 else b""
                 ttl = pick.choice([0, 50, 500, 3000, 60_000, HOUR])
                 taken = twins.engine.reservations.get(name) or twins.engine.reservations.was_settled(name)
@@ -111,9 +156,11 @@ def walk(link: DirectLink, seed: int, steps: int) -> Twins:
                 if pick.random() < 0.9 and known in open_:
                     open_.remove(known)
             case "peek":
-                twins.peek(holds_of(pick, clock.now))
+                twins.peek(beside_owed(pick, holds_of(pick, clock.now)))
             case "find":
                 twins.find(known, gateway)
+            case "turn":
+                turn(pick, twins, f"r{step}")
             case "extend":
                 twins.extend(known, gateway, pick.choice([100, 4000, 50_000, HOUR]), 2 * MINUTE)
     return twins
@@ -146,6 +193,8 @@ def walks(link: DirectLink, seeds: range, steps: int) -> int:
         *("reserved", "over", "replay", "exhausted", "settled", "corrected", "already", "foreign", "unknown"),
         *("extended True", "extended False"),
     }
+    assert seen["owed"] >= 50
+    assert seen["carried"] >= 10
     return done
 
 

@@ -177,6 +177,8 @@ class Twins:
         else:
             assert theirs.denied == ours.denied
             self.answers["exhausted"] += 1
+            beside = [(holds[index], theirs.levels[index].remaining) for index in theirs.denied]
+            self.answers["owed"] += any(left < hold.amount <= left + hold.owed for hold, left in beside)
             if not any(holds[index].key in self.rough for index in theirs.denied):
                 self.compare_waits(theirs, ours, [holds[index] for index in theirs.denied])
         self.compare_levels(holds, theirs.levels, ours.levels)

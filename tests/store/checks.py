@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize
@@ -14,9 +14,9 @@ from authz.store.counting import KINDS, gcra
 from authz.store.open import open_store
 from authz.store.protocols import Hold, Kind, Outcome, Settled
 from authz.store.records import Source
-from authz.store.reservations import GRAIN
+from authz.store.reservations import GRAIN, LATE
 from authz.usage import Usage
-from tests.contract.kit import DAY, Clock, at
+from tests.contract.kit import DAY, HOUR, Clock, at
 from tests.store.oracle import POLICIES, Account
 
 STARTS = [
@@ -27,6 +27,28 @@ STARTS = [
     at("2024-02-29 18:00"),
     1_700_000_000_123,
 ]
+
+
+class Ending(NamedTuple):
+    """How an example ends: with a request that is told of after its time, as this says."""
+
+    asks: dict[str, int]
+    after: int  # ms since its deadline
+    looked: bool  # whether somebody saw before that it had expired
+    share: int  # of what was held, in tenths
+    exact: int
+
+
+ENDINGS = st.builds(
+    Ending,
+    asks=st.dictionaries(
+        st.sampled_from(sorted({*POLICIES} - {"slots"})), st.integers(0, 70), min_size=1, max_size=5
+    ),
+    after=st.sampled_from([0, 1, 100, 200, HOUR, LATE - 1]),
+    looked=st.booleans(),
+    share=st.integers(0, 13),
+    exact=st.integers(0, 70),
+)
 
 
 class Life(Struct):
@@ -59,14 +81,12 @@ class Checked(RuleBasedStateMachine):
     corrected: ClassVar[int] = 0
     expired: ClassVar[int] = 0
 
-    @initialize(start=st.sampled_from(STARTS))
-    def begin(self, start: int) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="authz-machine-"))
-        self.url = f"sqlite://{self.place}/authz.db" if self.on_disk else "memory://"
+    @initialize(start=st.sampled_from(STARTS), ending=ENDINGS)
+    def begin(self, start: int, ending: Ending) -> None:
         self.clock = Clock(start)
         self.newest = start
-        self.store = open_store(self.url, clock=self.clock)
-        self.store.keep_ledger(1000 * DAY)
+        self.ending = ending
+        self.store: Any = self.opened()
         self.accounts = {key: Account(policy) for key, policy in POLICIES.items()}
         self.lives: list[Life] = []
         self.open: dict[str, Life] = {}  # what may be settled
@@ -74,6 +94,14 @@ class Checked(RuleBasedStateMachine):
         self.ended_before: list[str] = []  # the same, of processes that are gone
         self.leases: dict[str, int] = {}
         self.serial = 0
+
+    def opened(self) -> Any:
+        """A store with nothing in it."""
+        self.place = Path(tempfile.mkdtemp(prefix="authz-machine-"))
+        self.url = f"sqlite://{self.place}/authz.db" if self.on_disk else "memory://"
+        store = open_store(self.url, clock=self.clock)
+        store.keep_ledger(1000 * DAY)
+        return store
 
     # -- what holds after every step ---------------------------------------------------------------
 
@@ -169,11 +197,8 @@ class Checked(RuleBasedStateMachine):
         entries = {entry.facts.request_id for entry in self.store.ledger.entries(limit=10_000)}
         assert {life.request for life in self.lives if life.request and life.ended is not None} <= entries
 
-    def teardown(self) -> None:
-        if not hasattr(self, "store"):
-            return
+    def put_away(self) -> None:
         try:
-            self.keep_up()
             answer(self.store.close())
         finally:
             shutil.rmtree(self.place)

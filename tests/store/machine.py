@@ -2,9 +2,10 @@
 
 import hypothesis.strategies as st
 from hypothesis.stateful import precondition, rule
+from msgspec.structs import replace
 
 from authz.quota import Unit
-from authz.store.protocols import Exhausted, Outcome, Remembered, Reserved, Settled
+from authz.store.protocols import Exhausted, Hold, Outcome, Remembered, Reserved, Settled
 from authz.store.records import Source
 from authz.store.reservations import LATE, REPLAY, SETTLED
 from authz.usage import Usage
@@ -14,8 +15,10 @@ from tests.store.crashing import WAYS, crash_and_recover
 from tests.store.oracle import POLICIES
 
 AMOUNTS = st.one_of(st.integers(0, 12), st.integers(0, 70), st.sampled_from([0, 1, 50, 60, 100, 101, 150]))
+OWED = st.sampled_from([0, 0, 0, 1, 30, 90, 200])
 LONG = [MINUTE, HOUR, 23 * HOUR, DAY - MINUTE, DAY, 25 * HOUR, 8 * DAY, 31 * DAY]
 LIFE = 2 * MINUTE
+ALL = max(policy.quota for policy in POLICIES.values())
 
 EXACT = {key for key, policy in POLICIES.items() if policy.is_exact}
 
@@ -41,10 +44,17 @@ class Machine(Checked):
     def look_after(self) -> None:
         self.keep_up()
 
-    def ask(self, name: str, asks: dict[str, int], ttl: int, known: bool) -> Reserved | Exhausted:
+    def holds(self, asks: dict[str, int], owed: int = 0) -> list[Hold]:
+        """So much is owed to each counter, at most its quota."""
+        wholes = [POLICIES[key].hold(key, amount, self.now) for key, amount in asks.items()]
+        return [replace(whole, owed=min(whole.quota, owed)) for whole in wholes]
+
+    def ask(
+        self, name: str, asks: dict[str, int], ttl: int, known: bool, owed: int = 0
+    ) -> Reserved | Exhausted:
         self.serial += 1
         request = f"q{self.serial}" if known else ""
-        holds = [POLICIES[key].hold(key, amount, self.now) for key, amount in asks.items()]
+        holds = self.holds(asks, owed)
         most = max(asks.values(), default=0)
         held = Usage(input=most, output=self.serial)
         told = facts(request, hold=held) if known else b""
@@ -65,20 +75,21 @@ class Machine(Checked):
         asks=st.dictionaries(st.sampled_from(sorted(POLICIES)), AMOUNTS, max_size=5),
         ttl=st.sampled_from([50, 500, 3000, 60_000]),
         known=st.sampled_from([True, True, True, False]),
+        owed=OWED,
     )
-    def reserve(self, asks: dict[str, int], ttl: int, known: bool) -> None:
+    def reserve(self, asks: dict[str, int], ttl: int, known: bool, owed: int) -> None:
         asks = {key: 1 if key == "slots" else amount for key, amount in asks.items()}
         name, before = f"r{self.serial + 1}", self.counters
-        holds = [POLICIES[key].hold(key, amount, self.now) for key, amount in asks.items()]
+        holds = self.holds(asks, owed)
         expected = answer(self.store.counters.peek(holds))
         too_much = [
             index
-            for index, (key, amount) in enumerate(asks.items())
-            if POLICIES[key].is_exact
-            and amount
-            and self.accounts[key].used(self.now) + amount > POLICIES[key].quota
+            for index, hold in enumerate(holds)
+            if hold.key in EXACT
+            and hold.amount
+            and self.accounts[hold.key].used(self.now) + hold.amount > hold.quota - hold.owed
         ]
-        reserved = self.ask(name, asks, ttl, known)
+        reserved = self.ask(name, asks, ttl, known, owed)
         assert type(expected) is type(reserved)
         if isinstance(reserved, Exhausted):
             assert self.counters == before, "a denial charged something"
@@ -91,7 +102,22 @@ class Machine(Checked):
             assert [level.remaining for level in reserved.levels] == [
                 level.remaining for level in expected.levels
             ]
+            for hold, level in zip(holds, reserved.levels, strict=True):
+                if hold.key in EXACT:
+                    used = self.accounts[hold.key].used(self.now)
+                    assert level.remaining == max(0, hold.quota - hold.owed - used), hold.key
             self.open[name] = self.lives[-1]
+        self.after()
+
+    @rule(key=st.sampled_from(["fixed", "day"]), used=st.integers(0, 300), owed=OWED)
+    def turn(self, key: str, used: int, owed: int) -> None:
+        """A debt goes on into the next window with whoever comes first, whatever is owed beside it."""
+        name = f"r{self.serial + 1}"
+        if isinstance(self.ask(name, {key: 10}, 60_000, known=True, owed=owed), Reserved):
+            self.open[name] = self.lives[-1]
+            self.end(name, used, 0, release=False)
+        self.clock.now = max(self.now, POLICIES[key].instance(self.now)[1])
+        assert isinstance(self.ask(f"r{self.serial + 1}", {key: 0}, 3000, known=True, owed=owed), Reserved)
         self.after()
 
     def outcomes(self, life: Life) -> set[Outcome]:
@@ -103,7 +129,8 @@ class Machine(Checked):
             allowed = (
                 {Outcome.SETTLED, Outcome.CORRECTED} if self.newest >= life.deadline else {Outcome.SETTLED}
             )
-        if self.newest >= late or (brief and (self.crashes or self.newest >= life.created + REPLAY)):
+        newest = max(self.newest, self.now)
+        if newest >= late or (brief and (self.crashes or newest >= life.created + REPLAY)):
             allowed.add(Outcome.UNKNOWN)
         return allowed
 
@@ -265,6 +292,35 @@ class Machine(Checked):
             assert self.levels(holds) == before
         self.check_memory()
         self.after()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        try:
+            self.end_late()
+            self.keep_up()
+        finally:
+            self.put_away()
+
+    def end_late(self) -> None:
+        """Whatever was before: of three more requests one is refused, one told of after its time, one never."""
+        asks, after, looked, share, exact = self.ending
+        before = self.counters
+        refused = self.ask("refused", dict.fromkeys(asks, 1), 500, known=True, owed=ALL)
+        assert isinstance(refused, Exhausted), "nothing is left beside what is owed"
+        assert (refused.wait_ms, self.counters) == (-1, before)
+        for name in ("told-late", "never-told"):
+            if isinstance(self.ask(name, asks, 500, known=True), Exhausted):
+                made = self.ask(name, dict.fromkeys(asks, 0), 500, known=True)
+                assert isinstance(made, Reserved), "nothing was refused"
+            self.open[name] = self.lives[-1]
+        self.clock.now = self.open["told-late"].deadline + after
+        if looked:
+            self.keep_up()
+        corrected = self.corrected
+        self.end("told-late", share, exact, release=False)
+        assert self.corrected == corrected + 1
+        self.clock.now += MINUTE  # by then the other one is in the ledger
 
 
 class InMemory(Machine):

@@ -23,7 +23,7 @@ from authz.store.protocols import (
     StoreUnavailable,
 )
 from authz.store.records import Entry
-from tests.contract.kit import Clock, settled
+from tests.contract.kit import Clock, facts, settled
 
 LOCAL, ALLOW, DENY = OnFailure.LOCAL, OnFailure.ALLOW, OnFailure.DENY
 
@@ -140,3 +140,19 @@ class Site:
         """The ledger, the oldest first."""
         await settled(self.store)
         return [*reversed(self.store.ledger.entries(limit=1000))]
+
+
+async def admit(site: Site, *holds: Hold, known: bytes | None = None, ttl: int = TTL) -> str:
+    """One request let through without the store; its name."""
+    site.way.way = Way.DOWN
+    made = await site.ask(*holds, known=facts() if known is None else known, ttl=ttl)
+    assert isinstance(made, Reserved)
+    assert made.local
+    return made.name
+
+
+async def back(site: Site) -> None:
+    site.way.way = Way.UP
+    assert await site.counters.reconcile()
+    assert site.counters.without.waiting == 0
+    assert site.counters.without.since == 0

@@ -21,8 +21,8 @@ from authz.store.protocols import (
 from authz.store.records import Source
 from authz.store.reservations import LATE
 from authz.usage import Usage
-from tests.contract.kit import DAY, MINUTE, NOON, calendar, facts, fixed, gcra, note, sliding, slot, tokens
-from tests.store.switched import ALLOW, DENY, LOCAL, TTL, Site, Switched, Way
+from tests.contract.kit import DAY, MINUTE, NOON, calendar, fixed, gcra, note, sliding, slot, tokens
+from tests.store.switched import ALLOW, LOCAL, TTL, Site, Switched, Way, admit, back
 
 DEADLINE_S = 10.0
 
@@ -33,22 +33,6 @@ async def site() -> AsyncIterator[Site]:
     yield made
     await made.counters.close()
     await made.store.close()
-
-
-async def admit(site: Site, *holds: Hold, known: bytes | None = None, ttl: int = TTL) -> str:
-    """One request let through without the store; its name."""
-    site.way.way = Way.DOWN
-    made = await site.ask(*holds, known=facts() if known is None else known, ttl=ttl)
-    assert isinstance(made, Reserved)
-    assert made.local
-    return made.name
-
-
-async def back(site: Site) -> None:
-    site.way.way = Way.UP
-    assert await site.counters.reconcile()
-    assert site.counters.without.waiting == 0
-    assert site.counters.without.since == 0
 
 
 DAILY = fixed(100, 60, window=DAY, on_failure=LOCAL)
@@ -180,35 +164,6 @@ async def test_a_window_that_is_over_is_not_charged_any_more(
     now = calendar(100, 0, site.clock.now) if hold.bounds[1] else hold
     assert await site.left(now) == left
     assert len(await site.entries()) == 1
-
-
-async def test_quotas_are_less_by_what_is_still_owed(site: Site) -> None:
-    """Else the first requests after the trouble would spend once more what was spent in it."""
-    await admit(site, DAILY)
-    site.way.way = Way.UP
-    refused = await site.ask(fixed(100, 41, window=DAY, on_failure=DENY))
-    assert isinstance(refused, Exhausted)
-    assert refused.levels[0].remaining == 40
-    assert (await site.ask(fixed(100, 70, window=DAY))) == Exhausted((0,), 1000, refused.levels)
-    never = await site.ask(fixed(100, 101, window=DAY))
-    assert isinstance(never, Exhausted)
-    assert never.wait_ms == -1
-    assert isinstance(await site.ask(fixed(100, 40, window=DAY)), Reserved)
-    await back(site)
-    assert await site.left(DAILY) == 0
-
-
-@pytest.mark.parametrize(
-    "asked", [fixed(100, 0, window=DAY), fixed(100, 9, window=DAY, shadow=True)], ids=["nothing", "on-trial"]
-)
-async def test_what_no_quota_stops_forgives_no_debt(site: Site, asked: Hold) -> None:
-    await site.ask(DAILY)
-    await site.counters.settle("r1", "edge", tokens(300))
-    site.clock.pass_(DAY)
-    await admit(site, fixed(100, 80, window=DAY, on_failure=ALLOW))
-    site.way.way = Way.UP
-    assert isinstance(await site.ask(asked), Reserved)
-    assert await site.left(DAILY) == 0, "the debt of the day before takes all of this one"
 
 
 async def test_the_next_spell_begins_with_what_is_left_then(site: Site) -> None:

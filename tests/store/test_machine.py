@@ -32,5 +32,5 @@ def test_machine(machine: type[Machine], examples: int, least: int) -> None:
         f"{machine.__name__}: {machine.steps} steps, {machine.corrected} corrected, {machine.expired} expired"
     )
     assert machine.steps >= least
-    assert machine.corrected > 10
-    assert machine.expired > 50
+    assert machine.corrected >= examples
+    assert machine.expired >= examples

@@ -11,7 +11,8 @@ Every kind offers the same functions:
 
 - `charge(hold, state, now)`: the state rolled to `now` with the hold on it
 - `view(hold, state, now)`: the state rolled to `now`
-- `used(state)`: settled + held, in units, rounded up; more than the quota: the hold does not fit
+- `used(state)`: settled + held, in units, rounded up; more than the quota leaves beside what is owed:
+  the hold does not fit
 - `wait(hold, state, now)`: ms until the hold could fit; -1: never
 - `reset(state, now)`: ms until all is free again
 - `refund(hold, state, label, amount, now)`: give back an unused part of a hold

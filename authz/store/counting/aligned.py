@@ -71,7 +71,7 @@ def used(state: State) -> int:
 
 
 def wait(hold: Hold, state: State, now: int) -> int:
-    return -1 if hold.amount > hold.quota else max(1, state[END] - now)
+    return -1 if hold.amount > hold.quota - hold.owed else max(1, state[END] - now)
 
 
 def reset(state: State, now: int) -> int:

@@ -53,9 +53,10 @@ def used(state: State) -> int:
 
 
 def wait(hold: Hold, state: State, now: int) -> int:
-    if hold.amount > hold.quota or hold.rate <= 0:
+    room = hold.quota - hold.owed - hold.amount
+    if room < 0 or hold.rate <= 0:
         return -1
-    excess = state[LEVEL] + (hold.amount - hold.quota) * hold.window
+    excess = state[LEVEL] - room * hold.window
     return max(1, -(-excess // hold.rate) + state[AT] - now)
 
 

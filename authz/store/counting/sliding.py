@@ -46,12 +46,13 @@ def used(state: State) -> int:
 
 
 def wait(hold: Hold, state: State, now: int) -> int:
-    if hold.amount > hold.quota:
+    room = hold.quota - hold.owed - hold.amount
+    if room < 0:
         return -1
     left = used(state)
     for bucket, amount in (*reversed(state[OLDER]), (state[HEAD], state[NEWEST])):
         left -= amount
-        if left + hold.amount <= hold.quota:
+        if left <= room:
             return max(1, _gone_at(bucket, state) - now)
     return max(1, _gone_at(state[HEAD], state) - now)
 

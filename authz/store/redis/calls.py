@@ -153,7 +153,7 @@ class Calls:
             return Settled(outcome), ""
         self.expired += reply[1]
         holds = tuple([hold for hold in _holds(reply[3]) if hold.kind is not Kind.CONCURRENCY])
-        return Settled(outcome, _bounded(holds), _levels(reply, 4)), reply[2].decode()
+        return Settled(outcome, _plain(holds), _levels(reply, 4)), reply[2].decode()
 
     def give_back(
         self, shard: str, reservation: str, gateway: str, holds: Sequence[Hold]
@@ -201,14 +201,20 @@ def sendable(holds: Sequence[Hold]) -> Sequence[Hold]:
 def _cut(hold: Hold) -> Hold:
     """One more than the largest amount stays more than every quota."""
     return msgspec.structs.replace(
-        hold, amount=min(hold.amount, MAX_AMOUNT + 1), quota=min(hold.quota, MAX_AMOUNT)
+        hold,
+        amount=min(hold.amount, MAX_AMOUNT + 1),
+        quota=min(hold.quota, MAX_AMOUNT),
+        owed=min(hold.owed, MAX_AMOUNT),
     )
 
 
-def _bounded(holds: tuple[Hold, ...]) -> tuple[Hold, ...]:
-    if all(hold.amount <= MAX_AMOUNT for hold in holds):
+def _plain(holds: tuple[Hold, ...]) -> tuple[Hold, ...]:
+    """As a settlement tells of them: bounded, and with nothing that was owed when they were made."""
+    if all(hold.amount <= MAX_AMOUNT and not hold.owed for hold in holds):
         return holds
-    return tuple([msgspec.structs.replace(hold, amount=min(hold.amount, MAX_AMOUNT)) for hold in holds])
+    return tuple(
+        [msgspec.structs.replace(hold, amount=min(hold.amount, MAX_AMOUNT), owed=0) for hold in holds]
+    )
 
 
 def _levels(reply: Sequence[int], first: int) -> tuple[Level, ...]:

@@ -62,7 +62,7 @@ local function aligned()
   end
 
   local function fits(hold, state)
-    return hold[AMOUNT] <= hold[QUOTA] - state.used
+    return hold[AMOUNT] <= hold[QUOTA] - hold[OWED] - state.used
   end
 
   -- And the label of what is charged.
@@ -76,7 +76,7 @@ local function aligned()
   end
 
   local function wait(hold, state)
-    return hold[AMOUNT] > hold[QUOTA] and -1 or max(1, state.finish - now)
+    return hold[AMOUNT] > hold[QUOTA] - hold[OWED] and -1 or max(1, state.finish - now)
   end
 
   return {

@@ -56,8 +56,8 @@ local function gcra()
   end
 
   local function fits(hold, state)
-    local amount, quota, p = hold[AMOUNT], hold[QUOTA], state.p
-    return amount <= quota and amount * p <= quota * p - state.level
+    local amount, room, p = hold[AMOUNT], hold[QUOTA] - hold[OWED], state.p
+    return amount <= room and amount * p <= room * p - state.level
   end
 
   -- And the label of what is charged.
@@ -78,10 +78,11 @@ local function gcra()
   end
 
   local function wait(hold, state)
-    if hold[AMOUNT] > hold[QUOTA] or hold[RATE] <= 0 then
+    local room = hold[QUOTA] - hold[OWED] - hold[AMOUNT]
+    if room < 0 or hold[RATE] <= 0 then
       return -1
     end
-    local excess = state.level + (hold[AMOUNT] - hold[QUOTA]) * state.p
+    local excess = state.level - room * state.p
     return max(1, divided_up(excess, state.q) + state.at - now)
   end
 

@@ -57,7 +57,7 @@ local function sliding()
   end
 
   local function fits(hold, state)
-    return hold[AMOUNT] <= hold[QUOTA] - min(BEYOND, state.newest + state.older_sum)
+    return hold[AMOUNT] <= hold[QUOTA] - hold[OWED] - min(BEYOND, state.newest + state.older_sum)
   end
 
   -- And the label of what is charged.
@@ -77,7 +77,7 @@ local function sliding()
   end
 
   local function wait(hold, state)
-    local room = hold[QUOTA] - hold[AMOUNT]
+    local room = hold[QUOTA] - hold[OWED] - hold[AMOUNT]
     if room < 0 then
       return -1
     end

@@ -1,4 +1,5 @@
--- How counters stand, as an answer tells it: for each hold what remains, the ms until all is free, what runs.
+-- How counters stand, as an answer tells it: for each hold what remains beside what is owed, the ms until all
+-- is free, what runs.
 local function add_levels(answer, holds, counters, asked)
   local last = #answer
   for i, hold in ipairs(holds) do
@@ -7,12 +8,12 @@ local function add_levels(answer, holds, counters, asked)
     if hold[KIND] == CONCURRENCY then
       running = counter.running
       local latest = running > 0 and last_deadline(counter.name)
-      left = hold[QUOTA] - running - (asked and hold[AMOUNT] > 0 and 1 or 0)
+      left = hold[QUOTA] - hold[OWED] - running - (asked and hold[AMOUNT] > 0 and 1 or 0)
       reset = latest and max(0, latest - now) or 0
     else
       local used, mark
       used, reset, mark = kind_of(hold).stand(hold, counter.state)
-      left, running = hold[QUOTA] - used, 0
+      left, running = hold[QUOTA] - hold[OWED] - used, 0
       if counter.held > 0 and counter.mark == mark then
         running = min(counter.held, used, MAX)
       end

@@ -1,8 +1,8 @@
--- The holds of a reservation, and where each was charged.
+-- The holds of a reservation, and where each was charged. What was owed when they were made is told by now.
 local function holds_of(record)
   local holds = cmsgpack.unpack(record.packed)
   for _, hold in ipairs(holds) do
-    hold[AMOUNT] = min(MAX, hold[AMOUNT])
+    hold[AMOUNT], hold[OWED] = min(MAX, hold[AMOUNT]), 0
   end
   return holds
 end

@@ -2,10 +2,11 @@
 -- An answer begins with a status, the entries in the ledger that were made of what expired meanwhile,
 -- the wait in ms (-1: never), and the number of indices that follow; then come the levels.
 
--- Rolls every counter to now. Tells why it cannot be done.
+-- Rolls every counter to now. Tells why it cannot be done. Where nothing is said of what is owed, nothing is.
 local function view_all(holds, counters)
   for i, hold in ipairs(holds) do
     local counter = counters[i]
+    hold[OWED] = hold[OWED] or 0
     if hold[KIND] == CONCURRENCY then
       -- Slots that are over are given up: a clock that steps back brings none to life again.
       local all = call('ZCARD', counter.name)
@@ -31,7 +32,7 @@ local function stage(holds, counters)
   for i, hold in ipairs(holds) do
     local fits
     if hold[KIND] == CONCURRENCY then
-      fits = counters[i].running < hold[QUOTA]
+      fits = counters[i].running < hold[QUOTA] - hold[OWED]
     else
       fits = kind_of(hold).fits(hold, counters[i].state)
     end
@@ -47,7 +48,7 @@ local function refusal(holds, counters, denied, entries)
   local function wait_of(hold, counter)
     if hold[KIND] ~= CONCURRENCY then
       return kind_of(hold).wait(hold, counter.state)
-    elseif hold[QUOTA] <= 0 then
+    elseif hold[QUOTA] - hold[OWED] <= 0 then
       return -1
     end
     return max(1, tonumber(call('ZRANGE', counter.name, 0, 0, 'WITHSCORES')[2]) - now)
