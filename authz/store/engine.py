@@ -9,6 +9,7 @@ changed since the last snapshot is handed out without copying.
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from os import urandom
 
 import msgspec
 from msgspec import Struct
@@ -62,7 +63,7 @@ class Engine:
         self.tables = Tables(cold, most_counters, keep_changes=journal is not None)
         self.reservations = Reservations(self._expire, most_open=most_open)
         self._closed: deque[Closed] = deque()
-        self._serial = 0
+        self._serial = int.from_bytes(urandom(5))  # names differ after a restart too, whatever the clock says
         self._newest = 0  # the latest moment that a recovered reservation was made
         self.expired = 0  # reservations that nobody told the end of
 
@@ -187,7 +188,7 @@ class Engine:
     def _another(self, reservation: str, now: int) -> str:
         """A name that is not in use, for an attempt under a name that is."""
         self._serial += 1
-        return f"{reservation}~{now}.{self._serial}"
+        return f"{reservation}~{now}.{self._serial:x}"
 
     def _commit(
         self,

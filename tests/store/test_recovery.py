@@ -119,3 +119,21 @@ async def test_107_a_slot_that_was_over_does_not_come_back_with_the_process(tmp_
 
 async def test_without_an_end_it_is_the_same(tmp_path: Path) -> None:
     await run(f"sqlite://{tmp_path}/a.db", WAYS[0], -1, None)
+
+
+async def test_attempts_under_one_id_are_told_apart_over_a_restart_at_one_moment(tmp_path: Path) -> None:
+    """The clock stepped back by just as much as passed: an attempt of before is not taken for this one."""
+    url, clock = f"sqlite://{tmp_path}/a.db", Clock()
+    store = open_store(url, clock=clock)
+    await reserve(store, "a", MINUTE)
+    clock.pass_(2 * MINUTE)
+    await reserve(store, "a", MINUTE)
+    await settled(store)
+    store = crash_and_recover(store, url, clock, WAYS[0])
+    await reserve(store, "a", MINUTE)
+    clock.pass_(2 * MINUTE)
+    await settled(store)
+    entries = store.ledger.entries()
+    assert len(entries) == 3
+    assert len({entry.reservation for entry in entries}) == 3
+    await store.close()
