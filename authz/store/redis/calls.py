@@ -158,9 +158,15 @@ class Calls:
     def give_back(
         self, shard: str, reservation: str, gateway: str, holds: Sequence[Hold]
     ) -> asyncio.Future[Any]:
-        """Settle what nobody used any of."""
-        nothing = _encode(dict.fromkeys([hold.unit for hold in holds], 0))
-        words = (self.now, reservation, gateway, nothing, b"")
+        """Settle a lot (`allowance.lot`) that was made of these holds: what is left of it, nobody used."""
+        nothing: dict[str, object] = dict.fromkeys([hold.unit for hold in holds], 0)
+        words = (
+            self.now,
+            reservation,
+            gateway,
+            _encode(nothing | {"lot": [hold.amount for hold in holds]}),
+            b"",
+        )
         return self.link.run(scripts.SETTLE, (names.running(shard),), words, budget_ms=COMMAND_MS)
 
     async def extend(
