@@ -1,15 +1,17 @@
 """What lots must stand beyond the walk: buckets that were empty meanwhile, callers that go away, late tellings."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
 
-from authz.store.protocols import Hold, Reserved
+from authz.store.protocols import Hold, Outcome, Remembered, Reserved
+from authz.store.redis.allowance.drawing import AT_ONCE
 from authz.store.redis.allowance.pool import IDLE_MS
 from authz.store.redis.link_calls import Caller
-from tests.contract.kit import DAY, MINUTE, Clock, fixed, gcra
-from tests.redis.allowance_kit import Replica
+from tests.contract.kit import DAY, MINUTE, Clock, fixed, gcra, tokens
+from tests.redis.allowance_kit import GATEWAY, Replica
 from tests.redis.link_kit import PATIENT, linked
 from tests.support.redis import RedisServer
 
@@ -76,3 +78,47 @@ async def test_of_an_empty_bucket_a_lot_gives_back_only_what_did_not_drain(
     for moment, amount in at:
         level, before = max(0.0, level - (moment - before) * 20 / 1000) + amount, moment
     assert level <= pace.quota
+
+
+class TestWhoeverTells:
+    """A telling is everybody's: one that goes away must not take along what others have spent."""
+
+    async def test_may_go_away(self, replica: Replica, clock: Clock) -> None:
+        await replica.hot(LIMIT)
+        made = [await admitted(replica) for _ in range(3)]
+        report = asyncio.ensure_future(replica.counters.find(made[0], GATEWAY))
+        await asyncio.sleep(0)
+        report.cancel()
+        await asyncio.wait([report])
+        clock.pass_(IDLE_MS)
+        await replica.keeper.upkeep()
+        await replica.keeper.upkeep()
+        assert not len(replica.counters._drawing)
+        assert replica.counters.figures.outstanding == {}
+        for each in made:
+            assert isinstance(await replica.counters.find(each, GATEWAY), Remembered)
+
+    async def test_has_others_wait_for_it(self, replica: Replica) -> None:
+        """Else a report would come before what it reports."""
+        small = replace(LIMIT, amount=1)
+        await replica.hot(small)
+        made = [await admitted(replica, small) for _ in range(2 * AT_ONCE + 1)]
+        done = await asyncio.gather(
+            *[replica.counters.settle(each, GATEWAY, tokens(0)) for each in (made[0], made[-1])]
+        )
+        assert [each.outcome for each in done] == [Outcome.SETTLED] * 2
+
+    async def test_leaves_the_rest_for_later_where_nobody_answers(self, replica: Replica) -> None:
+        """In an outage all that is untold would be put into words again and again."""
+        small = replace(LIMIT, amount=1)
+        await replica.hot(small)
+        replica.link.refused.add("draw")
+        for _ in range(3 * AT_ONCE):
+            await replica.ask(small)
+        await replica.quiet()
+        before = replica.link.calls["draw"]
+        await replica.keeper.upkeep()
+        assert replica.link.calls["draw"] == before + 1
+        replica.link.refused.clear()
+        await replica.keeper.upkeep()
+        assert not len(replica.counters._drawing)
