@@ -122,3 +122,17 @@ class TestWhoeverTells:
         replica.link.refused.clear()
         await replica.keeper.upkeep()
         assert not len(replica.counters._drawing)
+
+
+async def test_a_stop_in_the_middle_of_giving_back_gives_back(replica: Replica, clock: Clock) -> None:
+    await replica.hot(LIMIT)
+    replica.link.refused.add("settle")
+    clock.pass_(IDLE_MS)
+    await replica.keeper.upkeep()
+    replica.link.refused.clear()
+    upkeep = asyncio.ensure_future(replica.keeper._give_back(clock.now))
+    await asyncio.sleep(0)
+    upkeep.cancel()
+    await asyncio.wait([upkeep])
+    await replica.counters.close()
+    assert replica.counters.figures.outstanding == {}

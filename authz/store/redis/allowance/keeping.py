@@ -138,16 +138,24 @@ class Keeper:
         lots = [lot for lot in self._over if not lot.entering]
         self._over = [lot for lot in self._over if lot.entering]
         asked = [self._calls.give_back(lot.shard, lot.id, GATEWAY, lot.holds) for lot in lots]
-        for lot, question in zip(lots, asked, strict=True):
-            try:
-                await question
-            except StoreUnavailable as failure:
-                if now < lot.asked_at + TRIED_MS:
-                    self._over.append(lot)
-                    continue
-                log.error("units that were set aside cannot be given back, and count as used: %s", failure)
-                self.figures.stranded += 1
-            self._outstanding.remove(lot)
+        done = 0
+        try:
+            for lot, question in zip(lots, asked, strict=True):
+                try:
+                    await question
+                except StoreUnavailable as failure:
+                    if now < lot.asked_at + TRIED_MS:
+                        self._over.append(lot)
+                        done += 1
+                        continue
+                    log.error(
+                        "units that were set aside cannot be given back, and count as used: %s", failure
+                    )
+                    self.figures.stranded += 1
+                self._outstanding.remove(lot)
+                done += 1
+        finally:
+            self._over += lots[done:]  # of a stop: whether they were given back is not known
 
     def start(self) -> None:
         """Begin the upkeep on the running event loop."""
