@@ -136,3 +136,14 @@ async def test_a_stop_in_the_middle_of_giving_back_gives_back(replica: Replica, 
     await asyncio.wait([upkeep])
     await replica.counters.close()
     assert replica.counters.figures.outstanding == {}
+
+
+async def test_a_retry_told_late_is_a_retry(replica: Replica, clock: Clock) -> None:
+    await replica.hot(LIMIT)
+    replica.link.refused.add("draw")
+    for _ in range(2):
+        await replica.ask(LIMIT, name="again")
+    clock.pass_(6_000)
+    replica.link.refused.clear()
+    await replica.keeper.upkeep()
+    assert await used(replica) == 21 * LIMIT.amount

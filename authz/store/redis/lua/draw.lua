@@ -20,7 +20,7 @@ end
 
 local function begin(lot, id, gateway, created, ttl, packed, facts)
   local before = recall(id, call('GET', name_of(id)))
-  if is_retry(before, gateway) then -- another replica let it through, or a lot before
+  if is_retry(before, gateway, created) and before.created < created + REPLAY then -- another replica let it through, or a lot before
     return keep_for_both(before)
   end
   local phase = facts ~= '' and OPEN or BRIEF

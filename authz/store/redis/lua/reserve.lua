@@ -16,7 +16,7 @@ if trouble then
 end
 local before, name = recall(id, raw), id
 if before then
-  if is_retry(before, gateway) then
+  if is_retry(before, gateway, now) then
     keep_for_both(before)
     return admission(REPLAYED, holds, counters, {}, entries)
   end
