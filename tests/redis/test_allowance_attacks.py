@@ -147,3 +147,17 @@ async def test_a_retry_told_late_is_a_retry(replica: Replica, clock: Clock) -> N
     replica.link.refused.clear()
     await replica.keeper.upkeep()
     assert await used(replica) == 21 * LIMIT.amount
+
+
+async def test_what_was_lost_is_charged_though_the_first_answer_was_lost_too(
+    replica: Replica, link: Caller
+) -> None:
+    await replica.hot(LIMIT)
+    made = [await admitted(replica) for _ in range(3)]
+    await link.command("FLUSHALL")
+    replica.link.unanswered.add("draw")
+    await replica.keeper.upkeep()
+    replica.link.unanswered.clear()
+    await replica.keeper.upkeep()
+    assert await used(replica) == 3 * LIMIT.amount
+    assert isinstance(await replica.counters.find(made[0], GATEWAY), Remembered)

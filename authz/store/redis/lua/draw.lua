@@ -5,8 +5,9 @@
 --       then for each reservation: which lot  id  gateway  ms since it was made  ttl  holds (msgpack)  facts
 -- Answers the places of those whose lot is not known.
 local marker = shard .. 'x:' .. ARGV[2]
-if call('GET', marker) then -- it came before, and was not answered in time
-  return {}
+local answered = call('GET', marker)
+if answered then -- it came before, and was not answered in time
+  return cmsgpack.unpack(answered)
 end
 local full = call('ZCARD', open_ids) >= tonumber(ARGV[4])
 local lots, first, lost = {}, 6 + tonumber(ARGV[5]), {}
@@ -20,7 +21,7 @@ end
 
 local function begin(lot, id, gateway, created, ttl, packed, facts)
   local before = recall(id, call('GET', name_of(id)))
-  if is_retry(before, gateway, created) and before.created < created + REPLAY then -- another replica let it through, or a lot before
+  if is_retry(before, gateway, created) and before.created < created + REPLAY then
     return keep_for_both(before)
   end
   local phase = facts ~= '' and OPEN or BRIEF
@@ -54,5 +55,5 @@ for _, lot in pairs(lots) do
   lot.packed = cmsgpack.pack(lot.holds)
   remember(lot)
 end
-call('SET', marker, '', 'PX', tonumber(ARGV[3]))
+call('SET', marker, cmsgpack.pack(lost), 'PX', tonumber(ARGV[3]))
 return lost
