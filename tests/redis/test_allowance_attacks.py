@@ -161,3 +161,17 @@ async def test_what_was_lost_is_charged_though_the_first_answer_was_lost_too(
     await replica.keeper.upkeep()
     assert await used(replica) == 3 * LIMIT.amount
     assert isinstance(await replica.counters.find(made[0], GATEWAY), Remembered)
+
+
+async def test_an_attempt_under_an_old_name_does_not_replace_another(
+    replica: Replica, link: Caller, clock: Clock
+) -> None:
+    await replica.hot(LIMIT)
+    await replica.ask(LIMIT, name="again")
+    await replica.keeper.upkeep()
+    await replica.counters.settle("again", GATEWAY, tokens(0))
+    open_before = await link.command("ZCARD", "az:{0}:open", key="az:{0}:open")
+    for _ in range(2):
+        await replica.ask(LIMIT, name="again")
+    await replica.keeper.upkeep()
+    assert await link.command("ZCARD", "az:{0}:open", key="az:{0}:open") == open_before + 2

@@ -19,7 +19,7 @@ for place = 6, first - 1 do
   end
 end
 
-local function begin(lot, id, gateway, created, ttl, packed, facts)
+local function begin(lot, id, another, gateway, created, ttl, packed, facts)
   local before = recall(id, call('GET', name_of(id)))
   if is_retry(before, gateway, created) and before.created < created + REPLAY then
     return keep_for_both(before)
@@ -31,7 +31,7 @@ local function begin(lot, id, gateway, created, ttl, packed, facts)
   end
   local kept = not (full or (facts ~= '' and ttl == 0))
   local record = {
-    id = (before or not kept) and id .. '~' .. ARGV[2] or id, phase = phase, created = created,
+    id = (before or not kept) and another or id, phase = phase, created = created,
     deadline = created + ttl, gateway = gateway, attempt = '', elsewhere = '', packed = packed,
     labels = lot.labels, facts = facts,
   }
@@ -46,7 +46,8 @@ for at = first, #ARGV, 7 do
   local lot = lots[tonumber(ARGV[at])]
   if lot then
     local age, ttl = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-    begin(lot, ARGV[at + 1], ARGV[at + 2], now - age, ttl, ARGV[at + 5], ARGV[at + 6])
+    local another = ARGV[at + 1] .. '~' .. ARGV[2] .. '.' .. at -- where the id is taken: a name of this alone
+    begin(lot, ARGV[at + 1], another, ARGV[at + 2], now - age, ttl, ARGV[at + 5], ARGV[at + 6])
   else
     lost[#lost + 1] = (at - first) / 7
   end
