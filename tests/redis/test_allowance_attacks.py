@@ -175,3 +175,15 @@ async def test_an_attempt_under_an_old_name_does_not_replace_another(
         await replica.ask(LIMIT, name="again")
     await replica.keeper.upkeep()
     assert await link.command("ZCARD", "az:{0}:open", key="az:{0}:open") == open_before + 2
+
+
+async def test_nothing_is_set_aside_that_would_not_be_remembered(replica: Replica, clock: Clock) -> None:
+    """Its rest could not be given back, and what is spent of it would be charged again."""
+    replica.redis.calls.most_open = 5
+    for _ in range(30):
+        await admitted(replica)
+        await replica.quiet()
+    clock.pass_(IDLE_MS)
+    await replica.keeper.upkeep()
+    assert await used(replica) == 30 * LIMIT.amount
+    assert replica.counters.figures.lots == 0

@@ -76,9 +76,13 @@ class Calls:
         facts: bytes,
         *,
         remember: bool = False,
+        is_lot: bool = False,
         elsewhere: str = "",
     ) -> asyncio.Future[Any]:
-        """For `answer`. Without a timely answer the attempt is taken back."""
+        """For `answer`. Without a timely answer the attempt is taken back.
+
+        `remember` it whatever it holds; what `is_lot` is rather not made than not remembered.
+        """
         now, key = self.now, (names.running(shard),)
         return self.link.run(
             scripts.RESERVE,
@@ -91,7 +95,7 @@ class Calls:
                 ttl_ms,
                 _encode(holds),
                 facts,
-                int(remember),
+                2 if is_lot else int(remember),
                 elsewhere,
                 self.most_open,
                 self.most_late,

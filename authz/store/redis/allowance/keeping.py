@@ -94,7 +94,7 @@ class Keeper:
         name = f"{self._me}{next(self._serial):x}"
         self._outstanding.ask(holds)
         try:
-            asked = self._calls.reserve(pool.shard, name, name, GATEWAY, holds, KEPT_MS, b"", remember=True)
+            asked = self._calls.reserve(pool.shard, name, name, GATEWAY, holds, KEPT_MS, b"", is_lot=True)
             outcome = self._calls.answer(await asked)
         finally:
             self._outstanding.answered(holds)
