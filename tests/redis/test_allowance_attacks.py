@@ -1,6 +1,7 @@
 """What lots must stand beyond the walk: buckets that were empty meanwhile, callers that go away, late tellings."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +11,7 @@ from authz.store.protocols import Hold, Outcome, Remembered, Reserved
 from authz.store.redis.allowance.drawing import AT_ONCE
 from authz.store.redis.allowance.pool import IDLE_MS
 from authz.store.redis.link_calls import Caller
+from authz.store.redis.store import _steady_ms
 from tests.contract.kit import DAY, MINUTE, Clock, fixed, gcra, tokens
 from tests.redis.allowance_kit import GATEWAY, Replica
 from tests.redis.link_kit import PATIENT, linked
@@ -187,3 +189,10 @@ async def test_nothing_is_set_aside_that_would_not_be_remembered(replica: Replic
     await replica.keeper.upkeep()
     assert await used(replica) == 30 * LIMIT.amount
     assert replica.counters.figures.lots == 0
+
+
+def test_a_suspended_machine_is_not_younger_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would go on with a lot of a window that is long over."""
+    clocks = {time.CLOCK_MONOTONIC: 1_000_000, time.CLOCK_BOOTTIME: 3_600_000_000_000}
+    monkeypatch.setattr(time, "clock_gettime_ns", clocks.__getitem__)
+    assert _steady_ms() == 3_600_000
