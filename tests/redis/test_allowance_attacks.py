@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from authz.quota import Unit
 from authz.store.protocols import Hold, Outcome, Remembered, Reserved
 from authz.store.redis.allowance.drawing import AT_ONCE
 from authz.store.redis.allowance.pool import IDLE_MS
@@ -189,6 +190,20 @@ async def test_nothing_is_set_aside_that_would_not_be_remembered(replica: Replic
     await replica.keeper.upkeep()
     assert await used(replica) == 30 * LIMIT.amount
     assert replica.counters.figures.lots == 0
+
+
+async def test_what_others_have_spent_meanwhile_is_not_set_aside(link: Caller, clock: Clock) -> None:
+    """The first lot told how the counter stood before the others came."""
+    a, b = Replica(link, clock), Replica(link, clock)
+    limit = replace(LIMIT, quota=10_000)
+    await a.hot(limit)
+    await b.ask(replace(limit, amount=10_000 - 20 * limit.amount - LIMIT.allowance // 2 - 510))
+    for _ in range(26):
+        await a.ask(limit)
+        await a.quiet()
+    assert a.counters.figures.lots == 2
+    await a.keeper.upkeep()
+    assert a.counters.figures.outstanding[Unit.TOKENS] == LIMIT.allowance // 2 - 26 * limit.amount
 
 
 def test_a_suspended_machine_is_not_younger_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,10 +104,11 @@ class Keeper:
         self._outstanding.add(lot)
         self.figures.lots += 1
         self._awake.set()
-        if outcome.over:  # a limit on trial would refuse: it shall be told of each such request
+        stays = pool.learn(outcome.levels, self._outstanding, self._replicas())
+        if outcome.over or not stays:  # a limit on trial would refuse: it shall be told of each such request
             self._over.append(lot)
             return
-        pool.grow(lot, outcome.levels)
+        pool.grow(lot)
         self._pools.add(pool)
         pool.not_before = 0
 
