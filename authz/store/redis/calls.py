@@ -76,9 +76,13 @@ class Calls:
         facts: bytes,
         *,
         remember: bool = False,
+        is_lot: bool = False,
         elsewhere: str = "",
     ) -> asyncio.Future[Any]:
-        """For `answer`. Without a timely answer the attempt is taken back."""
+        """For `answer`. Without a timely answer the attempt is taken back.
+
+        `remember` it whatever it holds; what `is_lot` is rather not made than not remembered.
+        """
         now, key = self.now, (names.running(shard),)
         return self.link.run(
             scripts.RESERVE,
@@ -91,7 +95,7 @@ class Calls:
                 ttl_ms,
                 _encode(holds),
                 facts,
-                int(remember),
+                2 if is_lot else int(remember),
                 elsewhere,
                 self.most_open,
                 self.most_late,
@@ -158,9 +162,15 @@ class Calls:
     def give_back(
         self, shard: str, reservation: str, gateway: str, holds: Sequence[Hold]
     ) -> asyncio.Future[Any]:
-        """Settle what nobody used any of."""
-        nothing = _encode(dict.fromkeys([hold.unit for hold in holds], 0))
-        words = (self.now, reservation, gateway, nothing, b"")
+        """Settle a lot (`allowance.lot`) that was made of these holds: what is left of it, nobody used."""
+        nothing: dict[str, object] = dict.fromkeys([hold.unit for hold in holds], 0)
+        words = (
+            self.now,
+            reservation,
+            gateway,
+            _encode(nothing | {"lot": [hold.amount for hold in holds]}),
+            b"",
+        )
         return self.link.run(scripts.SETTLE, (names.running(shard),), words, budget_ms=COMMAND_MS)
 
     async def extend(

@@ -27,9 +27,12 @@ from authz.store.store import ServiceStore
 from authz.store.troubles import Troubles
 from authz.store.waits import Shared
 
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Never steps, and goes on while the machine is suspended: what was set aside before is over then."""
+
 
 def _steady_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
+    return time.clock_gettime_ns(_STEADY) // 1_000_000
 
 
 class RedisStore(ServiceStore):

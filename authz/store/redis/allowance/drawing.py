@@ -4,8 +4,10 @@ A call whose answer did not come is sent again under the same name until it is a
 it does not do twice. Until then nobody but this replica knows of these reservations.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
 
@@ -57,6 +59,7 @@ class Drawing:
         self._new: dict[str, list[Spending]] = {}
         self._unanswered: list[_Batch] = []
         self._untold: set[str] = set()
+        self._telling: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._untold)
@@ -71,24 +74,56 @@ class Drawing:
         self._untold.add(spending.reservation)
         new = self._new.setdefault(spending.lot.shard, [])
         new.append(spending)
-        return len(new) >= AT_ONCE
+        return len(new) % AT_ONCE == 0
 
     async def tell(self) -> None:
-        """All of it. Raises StoreUnavailable, and keeps what was not answered, to be told again."""
+        """All there is by now. Raises StoreUnavailable, and keeps what was not answered, to be told again.
+
+        Who goes away meanwhile ends nothing: what is told is everybody's.
+        """
+        if self._telling is not None:  # without what came since it began
+            with suppress(StoreUnavailable):
+                await asyncio.shield(self._telling)
+        if self._telling is not None or self._new or self._unanswered:
+            await asyncio.shield(self._begin())
+
+    def _begin(self) -> asyncio.Task[None]:
+        """One at a time, for all who want it."""
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().create_task(self._tell_all())
+            self._telling.add_done_callback(self._told)
+        return self._telling
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        self._telling = None
+        if not task.cancelled():
+            task.exception()  # nobody may wait for it any more: then it is no news for the log
+
+    async def _tell_all(self) -> None:
+        """What fails is told last, the next time; the rest of a shard without answers waits till then."""
         batches, self._unanswered = self._unanswered, []
         for shard, spendings in self._new.items():
             for first in range(0, len(spendings), AT_ONCE):
                 name = f"{self._me}d{next(self._serial):x}"
                 batches.append(_Batch(name, shard, spendings[first : first + AT_ONCE]))
         self._new = {}
-        trouble = None
-        for batch in batches:
-            try:
-                await self._tell(batch)
-            except StoreUnavailable as failure:
-                trouble = failure
-                self._unanswered.append(batch)
-        if trouble is not None:
+        troubles: dict[str, StoreUnavailable] = {}
+        failed: list[_Batch] = []
+        told = 0
+        try:
+            for batch in batches:
+                if batch.shard in troubles:
+                    self._unanswered.append(batch)
+                else:
+                    try:
+                        await self._tell(batch)
+                    except StoreUnavailable as failure:
+                        troubles[batch.shard] = failure
+                        failed.append(batch)
+                told += 1
+        finally:
+            self._unanswered += batches[told + 1 :] + failed + batches[told : told + 1]
+        for trouble in troubles.values():
             raise trouble
 
     async def _tell(self, batch: _Batch) -> None:

@@ -94,7 +94,7 @@ class Keeper:
         name = f"{self._me}{next(self._serial):x}"
         self._outstanding.ask(holds)
         try:
-            asked = self._calls.reserve(pool.shard, name, name, GATEWAY, holds, KEPT_MS, b"", remember=True)
+            asked = self._calls.reserve(pool.shard, name, name, GATEWAY, holds, KEPT_MS, b"", is_lot=True)
             outcome = self._calls.answer(await asked)
         finally:
             self._outstanding.answered(holds)
@@ -104,10 +104,11 @@ class Keeper:
         self._outstanding.add(lot)
         self.figures.lots += 1
         self._awake.set()
-        if outcome.over:  # a limit on trial would refuse: it shall be told of each such request
+        stays = pool.learn(outcome.levels, self._outstanding, self._replicas())
+        if outcome.over or not stays:  # a limit on trial would refuse: it shall be told of each such request
             self._over.append(lot)
             return
-        pool.grow(lot, outcome.levels)
+        pool.grow(lot)
         self._pools.add(pool)
         pool.not_before = 0
 
@@ -138,16 +139,24 @@ class Keeper:
         lots = [lot for lot in self._over if not lot.entering]
         self._over = [lot for lot in self._over if lot.entering]
         asked = [self._calls.give_back(lot.shard, lot.id, GATEWAY, lot.holds) for lot in lots]
-        for lot, question in zip(lots, asked, strict=True):
-            try:
-                await question
-            except StoreUnavailable as failure:
-                if now < lot.asked_at + TRIED_MS:
-                    self._over.append(lot)
-                    continue
-                log.error("units that were set aside cannot be given back, and count as used: %s", failure)
-                self.figures.stranded += 1
-            self._outstanding.remove(lot)
+        done = 0
+        try:
+            for lot, question in zip(lots, asked, strict=True):
+                try:
+                    await question
+                except StoreUnavailable as failure:
+                    if now < lot.asked_at + TRIED_MS:
+                        self._over.append(lot)
+                        done += 1
+                        continue
+                    log.error(
+                        "units that were set aside cannot be given back, and count as used: %s", failure
+                    )
+                    self.figures.stranded += 1
+                self._outstanding.remove(lot)
+                done += 1
+        finally:
+            self._over += lots[done:]  # of a stop: whether they were given back is not known
 
     def start(self) -> None:
         """Begin the upkeep on the running event loop."""

@@ -9,6 +9,8 @@ charged already. What is left to show is that it is charged where it belongs, in
   be what of it is spent by then, at a rate r, and t0 when it was debited: s(t) <= N - r (t - t0). Over any
   time from u >= t0 to t the spending is at most N - r (u - t0), which is what the debit of N at t0 still
   weighs at u; so the level with the true times is never above the level that Redis reckons with.
+  What goes back is therefore less what drained of the lot itself, when nothing else was in the bucket: else
+  Redis would reckon with a spending at t0 that came later, and has drained less.
 
 Redis tells how long a window lasts from when it looked, which was after it was asked. A lot is as old as the
 asking, so it ends no later than its window, whatever the clocks of both say.

@@ -107,10 +107,20 @@ class Pool:
             holds.append(replace(hold, amount=amount))
         return tuple(holds)
 
-    def grow(self, lot: Lot, levels: Sequence[Level]) -> None:
-        """It was set aside, and the counters stand so since."""
-        self._lots.append(lot)
+    def learn(self, levels: Sequence[Level], outstanding: Callable[[str], int], replicas: int) -> bool:
+        """The counters stand so since a lot was set aside. Whether it stays: not if it is twice too much.
+
+        What may be was reckoned by how they stood before, and others have spent since.
+        """
         self._levels = levels
+        return all(
+            aside * NEAR * replicas <= 2 * (level.remaining + aside)
+            for level, aside in zip(levels, [outstanding(hold.key) for hold in self._holds], strict=True)
+        )
+
+    def grow(self, lot: Lot) -> None:
+        """It was set aside."""
+        self._lots.append(lot)
         self.last_spent = max(self.last_spent, lot.asked_at)  # it was asked for because much is spent
 
     def take_over(self, now: int, *, all_of_them: bool = False) -> list[Lot]:

@@ -5,8 +5,9 @@
 --       then for each reservation: which lot  id  gateway  ms since it was made  ttl  holds (msgpack)  facts
 -- Answers the places of those whose lot is not known.
 local marker = shard .. 'x:' .. ARGV[2]
-if call('GET', marker) then -- it came before, and was not answered in time
-  return {}
+local answered = call('GET', marker)
+if answered then -- it came before, and was not answered in time
+  return cmsgpack.unpack(answered)
 end
 local full = call('ZCARD', open_ids) >= tonumber(ARGV[4])
 local lots, first, lost = {}, 6 + tonumber(ARGV[5]), {}
@@ -18,9 +19,9 @@ for place = 6, first - 1 do
   end
 end
 
-local function begin(lot, id, gateway, created, ttl, packed, facts)
+local function begin(lot, id, another, gateway, created, ttl, packed, facts)
   local before = recall(id, call('GET', name_of(id)))
-  if is_retry(before, gateway) then -- another replica let it through, or a lot before
+  if is_retry(before, gateway, created) and before.created < created + REPLAY then
     return keep_for_both(before)
   end
   local phase = facts ~= '' and OPEN or BRIEF
@@ -30,7 +31,7 @@ local function begin(lot, id, gateway, created, ttl, packed, facts)
   end
   local kept = not (full or (facts ~= '' and ttl == 0))
   local record = {
-    id = (before or not kept) and id .. '~' .. ARGV[2] or id, phase = phase, created = created,
+    id = (before or not kept) and another or id, phase = phase, created = created,
     deadline = created + ttl, gateway = gateway, attempt = '', elsewhere = '', packed = packed,
     labels = lot.labels, facts = facts,
   }
@@ -45,7 +46,8 @@ for at = first, #ARGV, 7 do
   local lot = lots[tonumber(ARGV[at])]
   if lot then
     local age, ttl = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-    begin(lot, ARGV[at + 1], ARGV[at + 2], now - age, ttl, ARGV[at + 5], ARGV[at + 6])
+    local another = ARGV[at + 1] .. '~' .. ARGV[2] .. '.' .. at -- where the id is taken: a name of this alone
+    begin(lot, ARGV[at + 1], another, ARGV[at + 2], now - age, ttl, ARGV[at + 5], ARGV[at + 6])
   else
     lost[#lost + 1] = (at - first) / 7
   end
@@ -54,5 +56,5 @@ for _, lot in pairs(lots) do
   lot.packed = cmsgpack.pack(lot.holds)
   remember(lot)
 end
-call('SET', marker, '', 'PX', tonumber(ARGV[3]))
+call('SET', marker, cmsgpack.pack(lost), 'PX', tonumber(ARGV[3]))
 return lost

@@ -1,6 +1,6 @@
 -- Make every hold of a request, or none.
 -- ARGV  1 now  2 id  3 attempt (a name of this call alone)  4 gateway  5 ttl  6 holds (msgpack)  7 facts
---       8 "1": remember it whatever it holds  9 other shards that it lies in
+--       8 "1": remember it whatever it holds, "2": or refuse it  9 other shards that it lies in
 --       10 reservations that may be open  11 late ones that are remembered
 local id, attempt, gateway, ttl = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local packed, facts = ARGV[6], ARGV[7]
@@ -16,7 +16,7 @@ if trouble then
 end
 local before, name = recall(id, raw), id
 if before then
-  if is_retry(before, gateway) then
+  if is_retry(before, gateway, now) then
     keep_for_both(before)
     return admission(REPLAYED, holds, counters, {}, entries)
   end
@@ -27,14 +27,14 @@ local denied, over = stage(holds, counters)
 if #denied > 0 then
   return refusal(holds, counters, denied, entries)
 end
-local has_slots, phase = false, (facts ~= '' or ARGV[8] == '1') and OPEN or BRIEF
+local has_slots, phase = false, (facts ~= '' or ARGV[8] ~= '0') and OPEN or BRIEF
 for _, hold in ipairs(holds) do
   hold[AMOUNT] = min(MAX, hold[AMOUNT]) -- only a limit in a trial admits more than a store keeps
   has_slots = has_slots or hold[KIND] == CONCURRENCY
   phase = hold[UNIT] == 'requests' and phase or OPEN
 end
 local full = call('ZCARD', open_ids) >= tonumber(ARGV[10])
-if full and has_slots then
+if full and (has_slots or ARGV[8] == '2') then
   return {FULL, entries}
 end
 local kept = has_slots or not (full or (facts ~= '' and ttl == 0))

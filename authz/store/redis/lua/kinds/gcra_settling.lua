@@ -8,7 +8,9 @@ local function settle_gcra(kind)
     return state.level, state.at
   end
 
-  function kind.refund(hold, state, label, amount)
+  -- Of a lot of `lot` units (authz/store/redis/allowance/lot.py) what drained of itself is gone: what was spent
+  -- of it was spent later than it was charged. It drained once what was there before had, or was given back.
+  function kind.refund(hold, state, label, amount, lot)
     local left, charged_at, returned_before = label[1], label[2], label[3]
     if charged_at < state.since then
       return false
@@ -20,8 +22,12 @@ local function settle_gcra(kind)
     end
     local level, at = roll(state)
     left = left - (state.returned - returned_before)
-    left = left > 0 and kind.drained(left, max(state.q, q), at - charged_at) or 0
-    local give = min(amount * state.p, left, level)
+    local unused, fastest = amount * state.p, max(state.q, q)
+    if lot then
+      unused = min(unused, kind.drained(max(0, left - lot * state.p + unused), fastest, at - charged_at))
+    end
+    left = left > 0 and kind.drained(left, fastest, at - charged_at) or 0
+    local give = min(unused, left, level)
     if give == 0 then
       return false
     end

@@ -1,7 +1,7 @@
 -- Give back what was held and not used, charge what was used and not held; a missing unit stays as held.
--- Tells which counters changed.
+-- Tells which counters changed. Of a lot `actual.lot` has what it was for each hold.
 local function correct(record, holds, counters, actual)
-  local changed = {}
+  local changed, lot = {}, actual.lot or {}
   for i, hold in ipairs(holds) do
     local counter = counters[i]
     local unused = hold[AMOUNT] - (actual[hold[UNIT]] or hold[AMOUNT])
@@ -10,7 +10,7 @@ local function correct(record, holds, counters, actual)
         counter.state = kind_of(hold).owe(hold, counter.state, label_of(record, i), -unused)
         changed[i] = true
       elseif counter.state then
-        changed[i] = kind_of(hold).refund(hold, counter.state, label_of(record, i), unused)
+        changed[i] = kind_of(hold).refund(hold, counter.state, label_of(record, i), unused, lot[i])
       end
     end
   end
