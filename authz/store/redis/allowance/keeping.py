@@ -56,6 +56,8 @@ class Keeper:
         self._over: list[Lot] = []  # spent no more, and not given back yet
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._giving_back = False
+        self._clearing = asyncio.Lock()  # who comes second finds given back what can be
         self._awake = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
 
@@ -76,10 +78,9 @@ class Keeper:
         now = self._now()
         pool.not_before = now + PATIENCE_MS
         try:
-            if over := pool.take_over(now):  # first, for what they hold is part of the allowance
-                self._over += over
-                await self.tell()
-                await self._give_back(now)
+            self._over += pool.take_over(now)
+            if self._over or self._giving_back:  # first, for what they hold is part of the allowance
+                await self._clear(now)
             holds = pool.next_lot(self._outstanding, self._replicas())
             if holds is not None and not self._closing:
                 await self._set_aside(pool, holds)
@@ -132,12 +133,17 @@ class Keeper:
             self._over += pool.take_over(now, all_of_them=self._closing)
             if not len(pool):
                 self._pools.discard(pool)
-        await self.tell()
-        await self._give_back(now)
+        await self._clear(now)
+
+    async def _clear(self, now: int) -> None:
+        async with self._clearing:
+            await self.tell()
+            await self._give_back(now)
 
     async def _give_back(self, now: int) -> None:
         lots = [lot for lot in self._over if not lot.entering]
         self._over = [lot for lot in self._over if lot.entering]
+        self._giving_back = bool(lots)
         asked = [self._calls.give_back(lot.shard, lot.id, GATEWAY, lot.holds) for lot in lots]
         done = 0
         try:
@@ -157,6 +163,7 @@ class Keeper:
                 done += 1
         finally:
             self._over += lots[done:]  # of a stop: whether they were given back is not known
+            self._giving_back = False
 
     def start(self) -> None:
         """Begin the upkeep on the running event loop."""

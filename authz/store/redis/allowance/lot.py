@@ -24,6 +24,9 @@ from authz.store.protocols import Hold, Kind, Level
 LIFE_MS = 5_000
 """How long a lot is spent from; then the rest goes back, and another is set aside."""
 
+DRIFT = 1000
+"""One clock gains less than a part of this many on another."""
+
 FOR_EVER = 1 << 62
 
 
@@ -106,9 +109,13 @@ def _drained(hold: Hold, age: int) -> int:
 
 
 def _lasts(hold: Hold, level: Level) -> int:
-    """ms, from when Redis looked, that what is spent belongs where the debit was charged."""
+    """ms, from when Redis looked, that what is spent surely belongs where the debit was charged.
+
+    Less than it told: it rounds down what it reads of its clock, and no two clocks run alike.
+    """
     if hold.kind is Kind.GCRA:
         return FOR_EVER
+    lasts = level.reset_ms
     if hold.kind is Kind.SLIDING:
-        return max(0, level.reset_ms - PARTS * (hold.window // PARTS))
-    return level.reset_ms
+        lasts -= PARTS * (hold.window // PARTS)
+    return max(0, lasts - 1 - lasts // DRIFT)

@@ -86,15 +86,14 @@ class Pool:
             return False
         if now >= self.last_spent + IDLE_MS:
             return self._asked >= HOT and now // 1000 == self._second
-        if not self._lots:
-            return True
-        first = self._lots[0]
         if len(self._lots) > 1:
+            first = self._lots[0]
             if now < first.ends_at and not first.has_less_than(SPENT, now):
                 return False
             self._done.append(self._lots.pop(0))
-            first = self._lots[0]
-        return now >= first.asked_at + LIFE_MS * 3 // 4 or first.has_less_than(2, now)
+        if not self._lots or now >= self._lots[0].ends_at:
+            return True
+        return now >= self._lots[0].asked_at + LIFE_MS * 3 // 4 or self._lots[0].has_less_than(2, now)
 
     def next_lot(self, outstanding: Callable[[str], int], replicas: int) -> tuple[Hold, ...] | None:
         """What to set aside; None: too little is left for it. `outstanding` is what is, of a counter."""
