@@ -89,6 +89,7 @@ class Backlog:
 
     def __init__(self, most: int) -> None:
         self.owed: dict[str, int] = {}
+        self.ends = 0  # of those that are over
         self._most = most
         self._waiting: dict[str, Waiting] = {}
         self._asked_for: dict[str, Waiting] = {}
@@ -124,8 +125,14 @@ class Backlog:
                 else:
                     del self.owed[hold.key]
 
+    def ended(self, waiting: Waiting, end: End) -> None:
+        """It is over; the store is to be told how."""
+        self.ends += waiting.end is None
+        waiting.end = end
+
     def remove(self, waiting: Waiting) -> None:
         del self._waiting[waiting.name]
+        self.ends -= waiting.end is not None
         if self._asked_for.get(waiting.asked_for) is waiting:
             del self._asked_for[waiting.asked_for]
 

@@ -79,6 +79,14 @@ class FallbackCounters:
         """Whether the store does not know of everything that was let through."""
         return len(self._backlog) > 0
 
+    async def durable(self) -> None:
+        """Whether the store knows of every settlement. Raises StoreUnavailable: a restart loses some."""
+        if self._backlog.ends:
+            raise StoreUnavailable(
+                f"{self._backlog.ends} requests that were let through without the store are over, "
+                "and it was not told yet"
+            )
+
     # -- Counters ----------------------------------------------------------------------------------
 
     def place(self, holds: Sequence[Hold]) -> str:
@@ -117,7 +125,7 @@ class FallbackCounters:
             done = self._shares.engine.settle(self._clock(), reservation, gateway, actual, note)
             self._forget_changes(self._shares)
             if done.outcome in (Outcome.SETTLED, Outcome.CORRECTED):
-                waiting.end = End(dict(actual), note)
+                self._backlog.ended(waiting, End(dict(actual), note))
             return Settled(done.outcome)  # how a share stands says nothing of the counter
         done = await self._primary.settle(reservation, gateway, actual, note)
         self._sightings.note(done.holds, done.levels, self._clock(), self._backlog.owed)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from authz.quota import Unit
 from authz.store.protocols import Hold, Level, Outcome, Remembered, Reserved, StoreUnavailable
 from authz.store.redis import names
-from authz.store.redis.allowance.counters import BY_LOT
+from authz.store.redis.allowance.counters import BY_LOT, WAITED_MS
 from authz.store.redis.allowance.drawing import AT_ONCE
 from authz.store.redis.allowance.keeping import KEPT_MS, TRIED_MS
 from authz.store.redis.allowance.lot import LIFE_MS, Lot
@@ -287,6 +287,22 @@ class TestAnotherReplica:
 
         b = Replica(link, clock, pause=never)
         assert await b.counters.find("unheard-of", GATEWAY) is Outcome.UNKNOWN
+
+    async def test_waits_once_for_many_that_nobody_will_tell(self, link: Caller, clock: Clock) -> None:
+        """Those of a replica that was killed: the rest of what a gateway reports shall not wait for each."""
+        waited = []
+
+        async def pause(seconds: float) -> None:
+            waited.append(seconds)
+            clock.pass_(int(seconds * 1000))
+
+        b = Replica(link, clock, pause=pause)
+        for n in range(10):
+            assert await b.counters.find(f"lost{n}{BY_LOT}", GATEWAY) is Outcome.UNKNOWN
+        assert len(waited) == 1
+        clock.pass_(WAITED_MS)
+        await b.counters.find(f"other{BY_LOT}", GATEWAY)
+        assert len(waited) == 2
 
     async def test_may_not_settle_for_another_gateway(self, link: Caller, clock: Clock) -> None:
         a, b = Replica(link, clock), Replica(link, clock)

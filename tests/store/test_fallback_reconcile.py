@@ -52,6 +52,17 @@ async def test_one_that_is_over_becomes_its_entry_and_its_charge(site: Site) -> 
     assert (await site.counters.settle(name, "edge", tokens(1))).outcome is Outcome.ALREADY
 
 
+async def test_its_end_is_not_durable_before_the_store_knows(site: Site) -> None:
+    name, other = await admit(site, DAILY), await admit(site, fixed(9, 1, key="o", on_failure=ALLOW))
+    await site.counters.durable()
+    for reservation in (name, name, other):
+        await site.counters.settle(reservation, "edge", tokens(25), note(output=25))
+    with pytest.raises(StoreUnavailable, match="2 requests that were let through without the store are over"):
+        await site.counters.durable()
+    await back(site)
+    await site.counters.durable()
+
+
 async def test_one_that_runs_is_settled_at_the_store(site: Site) -> None:
     name = await admit(site, DAILY)
     await back(site)

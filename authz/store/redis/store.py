@@ -74,9 +74,7 @@ class RedisStore(ServiceStore):
         self.trial_log = self._records.trial_log
         # A settlement is in Redis, its entry in the same step, before it is acknowledged.
         self._confirmed = Confirmed(self._folding, self._link.shards, target.wait_replicas)
-        self.ledger = DurableLedger(
-            RedisLedger(self._reading, self._link.shards, clock), self._confirmed.durable
-        )
+        self.ledger = DurableLedger(RedisLedger(self._reading, self._link.shards, clock), self._durable)
 
     @property
     def dropped_denials(self) -> int:
@@ -117,6 +115,10 @@ class RedisStore(ServiceStore):
         await self._ahead.start()
         await self._sweeper.start()
         await self._keeper.start()
+
+    async def _durable(self) -> None:
+        await self._fallback.durable()
+        await self._confirmed.durable()
 
     async def caught_up(self) -> None:
         """Returns once what is over has ended, is in the ledger, and all that gathered is written."""

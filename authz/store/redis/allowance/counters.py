@@ -26,6 +26,9 @@ from authz.store.redis.counters import RedisCounters
 TOLD_S = 1.0
 """After so long what another replica let through by a lot is known, unless it was killed."""
 
+WAITED_MS = 200
+"""So long after waiting for one, no other is waited for: a gateway may tell of many that nobody knows."""
+
 MOST_POOLS = 10_000
 BY_LOT = ".a"  # behind the name of what was let through by a lot: Redis may not know it yet
 
@@ -52,6 +55,7 @@ class AllowanceCounters:
         self._redis = redis
         self._now = now
         self._pause = pause
+        self._waits_from = 0
         self._pools: dict[tuple[str, ...], Pool] = {}
         self._drawing = Drawing(redis.calls, me, now)
         self.keeper = Keeper(redis.calls, self._drawing, me, now, may_grow, replicas)
@@ -90,8 +94,9 @@ class AllowanceCounters:
     async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
         name = await self._known(reservation)
         found = await self._counters.find(name, gateway)
-        if found is Outcome.UNKNOWN and name != reservation:
+        if found is Outcome.UNKNOWN and name != reservation and self._now() >= self._waits_from:
             await self._pause(TOLD_S)
+            self._waits_from = self._now() + WAITED_MS
             found = await self._counters.find(name, gateway)
         return found
 
