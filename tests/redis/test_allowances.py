@@ -301,8 +301,10 @@ class TestAnotherReplica:
             assert await b.counters.find(f"lost{n}{BY_LOT}", GATEWAY) is Outcome.UNKNOWN
         assert len(waited) == 1
         clock.pass_(WAITED_MS)
-        await b.counters.find(f"other{BY_LOT}", GATEWAY)
+        await b.counters.find(f"later{BY_LOT}", GATEWAY)
         assert len(waited) == 2
+        await asyncio.create_task(b.counters.find(f"of-another-report{BY_LOT}", GATEWAY))
+        assert len(waited) == 3
 
     async def test_may_not_settle_for_another_gateway(self, link: Caller, clock: Clock) -> None:
         a, b = Replica(link, clock), Replica(link, clock)

@@ -14,6 +14,8 @@ part of a lot, but is in no ledger.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from os import urandom
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from authz.quota import Unit
 from authz.store.allowances import Allowances
@@ -27,7 +29,7 @@ TOLD_S = 1.0
 """After so long what another replica let through by a lot is known, unless it was killed."""
 
 WAITED_MS = 200
-"""So long after waiting for one, no other is waited for: a gateway may tell of many that nobody knows."""
+"""So long after a task waited for one, it waits for no other: a gateway's report may be of many."""
 
 MOST_POOLS = 10_000
 BY_LOT = ".a"  # behind the name of what was let through by a lot: Redis may not know it yet
@@ -55,7 +57,7 @@ class AllowanceCounters:
         self._redis = redis
         self._now = now
         self._pause = pause
-        self._waits_from = 0
+        self._waited: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._pools: dict[tuple[str, ...], Pool] = {}
         self._drawing = Drawing(redis.calls, me, now)
         self.keeper = Keeper(redis.calls, self._drawing, me, now, may_grow, replicas)
@@ -94,10 +96,13 @@ class AllowanceCounters:
     async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
         name = await self._known(reservation)
         found = await self._counters.find(name, gateway)
-        if found is Outcome.UNKNOWN and name != reservation and self._now() >= self._waits_from:
-            await self._pause(TOLD_S)
-            self._waits_from = self._now() + WAITED_MS
-            found = await self._counters.find(name, gateway)
+        if found is Outcome.UNKNOWN and name != reservation:
+            task = asyncio.current_task()
+            if task is None or self._now() >= self._waited.get(task, -WAITED_MS) + WAITED_MS:
+                await self._pause(TOLD_S)
+                if task is not None:
+                    self._waited[task] = self._now()
+                found = await self._counters.find(name, gateway)
         return found
 
     async def settle(
