@@ -23,7 +23,7 @@ def serve(
     config: ConfigFile = None,
     workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1,
     ratelimit_config: Path | None = None,
-    ratelimit_compat: Annotated[bool, Parameter(negative="")] = False,
+    ratelimit_compat: bool = False,
 ) -> None:
     """Answer gateways' questions until SIGTERM or Ctrl-C.
 

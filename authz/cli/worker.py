@@ -1,6 +1,6 @@
 """One worker of `authz serve --workers N`: `python -m authz.cli.worker CONFIG [OPTIONS] NUMBER DIRECTORY`.
 
-Started by the supervisor and nobody else. The options are a directory of rate limits, and `--ratelimit-compat`.
+Started by the supervisor and nobody else. The options: a directory of rate limits, and `--ratelimit-compat`.
 """
 
 import ctypes
