@@ -24,6 +24,7 @@ from authz.decide import Decider
 from authz.ledger.naming import name_of
 from authz.ledger.settle import Settler
 from authz.limit.policy import Policy
+from authz.limit.reservation import RETRY_MS
 from authz.limit.tokenizer import read_tokenizer
 from authz.limit.trial import note
 from authz.ratelimit.headers import header_names
@@ -162,6 +163,7 @@ class App:
             RequestIds(),
             compat=files.compat,
             headers=header_names(os.environ),
+            undone_within_ms=RETRY_MS if self._store.shared is not None else 0,
         )
         return LimitsInForce(
             files.directory, found, limiter, lambda applied: self.metrics.reloaded(applied=applied)

@@ -20,7 +20,7 @@ def main() -> None:
     """Serve until SIGTERM, or until the supervisor is gone."""
     path, *options, number, directory = sys.argv[1:]
     _end_with_parent()
-    run(Path(path), Worker(int(number), Path(directory)), _limits(options))
+    run(Path(path), Worker(int(number), Path(directory)), read_rate_limits(options))
 
 
 def rate_limit_options(ratelimit: RateLimitFiles | None) -> list[str]:
@@ -30,7 +30,8 @@ def rate_limit_options(ratelimit: RateLimitFiles | None) -> list[str]:
     return [str(ratelimit.directory), *([_COMPAT] if ratelimit.compat else [])]
 
 
-def _limits(options: list[str]) -> RateLimitFiles | None:
+def read_rate_limits(options: list[str]) -> RateLimitFiles | None:
+    """What `rate_limit_options` were made of."""
     return RateLimitFiles(Path(options[0]), _COMPAT in options[1:]) if options else None
 
 

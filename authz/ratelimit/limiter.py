@@ -77,12 +77,19 @@ class RateLimiter:
         *,
         compat: bool = False,
         headers: HeaderNames | None = None,
+        undone_within_ms: int = 0,
     ) -> None:
+        """`undone_within_ms`: how long the store must know a reservation to take it back.
+
+        0 is right where the counters are in this process. A store that is reached over a network takes back
+        what it did not answer in time, and a Cluster what one of its servers refused.
+        """
         self.rules = rules
         self._counters = counters
         self._new_id = new_id
         self._compat = compat
         self._headers = headers
+        self._undone_within_ms = undone_within_ms
 
     async def decide(self, domain: str, descriptors: Sequence[Descriptor], hits: int = 0) -> Answer:
         """`hits` counts for descriptors that do not say how many; 0 is 1. Suspends only where the store does.
@@ -120,7 +127,7 @@ class RateLimiter:
         self, matches: Sequence[Match | None], counters: Sequence[str], asks: dict[str, _Ask]
     ) -> list[Status]:
         holds = [ask.hold(counter) for counter, ask in asks.items()]
-        result = await self._counters.reserve(self._new_id(), "", holds, 0)
+        result = await self._counters.reserve(self._new_id(), "", holds, self._undone_within_ms)
         denied = result.denied if isinstance(result, Exhausted) else ()
         statuses = []
         for found, counter in zip(matches, counters, strict=True):

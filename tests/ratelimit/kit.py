@@ -27,6 +27,13 @@ def rules_of(text: str) -> Rules:
     return {domain: node}
 
 
+def put(path: Path, text: str) -> None:
+    """Write a file that is watched: at once, so that nobody reads half of it."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
 def documented() -> Rules:
     return load_limits(DOCUMENTED, {}).rules
 

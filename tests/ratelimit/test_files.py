@@ -6,6 +6,7 @@ import pytest
 
 from authz.config.problem import ConfigErrors
 from authz.ratelimit.load import load_limits
+from tests.docs.pages import DOCS, blocks
 
 GOOD = "domain: d\ndescriptors: [{key: k, rate_limit: {unit: day, requests_per_unit: 1}}]\n"
 
@@ -32,7 +33,7 @@ WRONG = [
     ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unit: day, requests_per_unit: 4294967296}}", "3:55", "a whole number from 0 to"),
     ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unit: day, requests_per_unit: '5'}}", "3:55", "a whole number from 0 to"),
     ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unit: day, unlimited: true}}", "3:31", "what is unlimited has no unit; remove `unit`, or `unlimited`"),
-    ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unit: day, requests_per_unit: 1, shadow_mode: true}}", "3:56", "unknown key `shadow_mode`"),
+    ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unit: day, requests_per_unit: 1, shadow_mode: true}}", "3:58", "unknown key `shadow_mode`"),
     ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unlimited: true, replaces: [a]}}", "3:53", "an entry of replaces is `name: NAME`, not text"),
     ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unlimited: true, replaces: [{name: ''}]}}", "3:53", "needs the name of another limit"),
     ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unlimited: true, name: a, replaces: [{name: a}]}}", "3:62", "a limit cannot replace itself"),
@@ -100,3 +101,9 @@ def test_words_of_yaml_1_1_are_switches(tmp_path: Path) -> None:
     limit = load_limits(tmp_path, {}).rules["d"].keys["k"].limit
     assert limit is not None
     assert limit.shadow
+
+
+def test_the_file_of_the_documentation(tmp_path: Path) -> None:
+    (block,) = (found.text for found in blocks("text", [DOCS / "ratelimit.md"]) if "domain:" in found.text)
+    (tmp_path / "edge.yaml").write_text(block)
+    assert set(load_limits(tmp_path, {}).rules) == {"edge"}
