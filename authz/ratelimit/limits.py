@@ -39,10 +39,30 @@ class Limit(Struct, frozen=True):
 
 
 class Wildcard(Struct, frozen=True):
-    """A value that ends in `*`."""
+    """A value that holds `*`: each stands for any characters, or none."""
 
     prefix: str
+    middle: tuple[str, ...]  # what must stand between the two, in this order
+    suffix: str
     node: "Node"
+
+    def meets(self, value: str) -> bool:
+        """Whether all of the value is as the wildcard has it. Looks at no character twice."""
+        at, end = len(self.prefix), len(value) - len(self.suffix)
+        if at > end or not value.startswith(self.prefix) or not value.endswith(self.suffix):
+            return False
+        for part in self.middle:
+            found = value.find(part, at, end)
+            if found < 0:
+                return False
+            at = found + len(part)
+        return True
+
+
+def wildcard(value: str, node: "Node") -> Wildcard:
+    """Of a value with at least one `*`."""
+    prefix, *middle, suffix = value.split("*")
+    return Wildcard(prefix, tuple(middle), suffix, node)
 
 
 class Node(Struct):
@@ -59,9 +79,9 @@ class Node(Struct):
         found = self.exact.get((key, value))
         if found is not None:
             return found
-        for wildcard in self.wildcards.get(key, ()):
-            if value.startswith(wildcard.prefix):
-                return wildcard.node
+        for each in self.wildcards.get(key, ()):
+            if each.meets(value):
+                return each.node
         return self.keys.get(key)
 
 

@@ -11,7 +11,7 @@ from authz.config.base import describe, nearest, shorten
 from authz.config.problem import Problem
 from authz.config.yaml_scalar import resolve
 from authz.config.yaml_source import DataPath, Source
-from authz.ratelimit.limits import PERIODS, Limit, Node, Wildcard
+from authz.ratelimit.limits import PERIODS, Limit, Node, wildcard
 
 _FILE_KEYS = ("domain", "descriptors")
 _DESCRIPTOR_KEYS = (
@@ -70,12 +70,12 @@ class Reading:
                 self._switch(here, data, name)
             node = Node(limit=self._limit(here, data, shadow))
             if self._switch(here, data, "share_threshold"):
-                if value.endswith("*"):
+                if "*" in value:
                     node.shared = value
                 else:
                     self._wrong(
                         (*here, "share_threshold"),
-                        "only values that end in * share a threshold; end the value in *, or remove this",
+                        "only values with a * share a threshold; put one into the value, or remove this",
                     )
             self._put(to, key, value, node, here)
             self.add(node, self._list(here, data, "descriptors"), (*here, "descriptors"))
@@ -92,8 +92,8 @@ class Reading:
             to.keys[key] = node
             return
         to.exact[key, value] = node
-        if value.endswith("*"):
-            to.wildcards.setdefault(key, []).append(Wildcard(value[:-1], node))
+        if "*" in value:
+            to.wildcards.setdefault(key, []).append(wildcard(value, node))
 
     def _limit(self, path: DataPath, descriptor: dict[str, Any], shadow: bool) -> Limit | None:
         data, path = descriptor.get("rate_limit"), (*path, "rate_limit")

@@ -25,6 +25,13 @@ HOW_MANY = [
     ("example8", d(("key1", "unspecified_value")), 10, 60),
     ("example8", d(("key1", "value1")), 20, 60),
     ("example9", d(("key1", "value1")), 20, 60),
+    ("example9", d(("path", "/api/user-id/action")), 20, 60),
+    ("example9", d(("route", "/api/v2/resource/456/action")), 20, 60),
+    ("example10", d(("route", "web"), ("http_method", "POST"), ("subject_id", "456")), 60, 60),
+    ("example10_wildcard", d(("user", "alice"), ("action", "readfile"), ("resource", "documents")), 100, 60),
+    ("example11", d(("files", "files/a.pdf")), 10, 3600),
+    ("example11_metrics", d(("route", "api/v1"), ("method", "GET")), 60, 60),
+    ("rl", d(("foo", "foo"), ("baz", "not-so-shady")), 1, 1),
     ("rl", d(("source_cluster", "proxy"), ("destination_cluster", "mock")), 1, 60),
     ("rl", d(("foo", "foo")), 2, 60),
     ("rl", d(("foo", "foo"), ("bar", "bar")), 3, 60),
@@ -65,6 +72,7 @@ async def test_so_many_are_let_through(
         pytest.param("mongo_cps", d(("Database", "users")), id="case matters"),
         pytest.param("nowhere", d(("database", "users")), id="no such domain"),
         pytest.param("example9", d(("key1", "other")), id="no wildcard meets it"),
+        pytest.param("example9", d(("path", "/api/123/other")), id="another end than the wildcard's"),
     ],
 )
 async def test_no_limit_is_met(store: ServiceStore, domain: str, descriptor: object) -> None:
@@ -115,3 +123,20 @@ async def test_values_of_a_wildcard_are_counted_apart(store: ServiceStore) -> No
     limits = limiter(store.counters, documented())
     for value in ("value1", "value2"):
         assert allowed(await ask(limits, "example9", d(("key1", value)), times=22)) == 20
+
+
+async def test_values_of_a_shared_wildcard_are_counted_together(store: ServiceStore) -> None:
+    limits = limiter(store.counters, documented())
+    for name in ("files/a.pdf", "files/b.csv"):
+        assert allowed(await ask(limits, "example11", d(("files", name)), times=5)) == 5
+    assert await ask(limits, "example11", d(("files", "files/c.txt"))) == ["o"]
+    for name in ("files_no_share/a.pdf", "files_no_share/b.csv"):
+        assert allowed(await ask(limits, "example11", d(("files_no_share", name)), times=12)) == 10
+
+
+async def test_the_demonstration(store: ServiceStore) -> None:
+    limits = limiter(store.counters, documented())
+    shady = d(("foo", "foo"), ("baz", "shady"))
+    assert allowed(await ask(limits, "rl", shady, times=4)) == 4
+    unlimited = await limits.decide("rl", [d(("qux", "x")), d(("foo", "foo"), ("bay", "x"))])
+    assert [status.remaining for status in unlimited.statuses] == [UNLIMITED, UNLIMITED]

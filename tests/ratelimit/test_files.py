@@ -37,7 +37,7 @@ WRONG = [
     ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unlimited: true, replaces: [a]}}", "3:53", "an entry of replaces is `name: NAME`, not text"),
     ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unlimited: true, replaces: [{name: ''}]}}", "3:53", "needs the name of another limit"),
     ("domain: d\ndescriptors:\n- {key: k, rate_limit: {unlimited: true, name: a, replaces: [{name: a}]}}", "3:62", "a limit cannot replace itself"),
-    ("domain: d\ndescriptors:\n- {key: k, value: v, share_threshold: true}", "3:39", "only values that end in * share a threshold"),
+    ("domain: d\ndescriptors:\n- {key: k, value: v, share_threshold: true}", "3:39", "only values with a * share a threshold"),
     ("domain: d\ndescriptors:\n- {key: k, descriptors: [{key: k, rate_limit: {}}]}", "3:35", "missing key `unit`"),
     ("domain: d\ndomain: e", "2:1", "domain"),
     ("domain: d\n  descriptors: []", "2:14", "a colon cannot stand here"),

@@ -41,6 +41,15 @@ descriptors:
   - key: any
     value: "*"
     rate_limit: {unit: minute, requests_per_unit: 10, name: all values}
+  - key: route
+    value: /api/*/action
+    rate_limit: {unit: minute, requests_per_unit: 12, name: middle}
+  - key: route
+    value: /api/*/resource/*/act*
+    rate_limit: {unit: minute, requests_per_unit: 13, name: several}
+  - key: route
+    value: "aa*aa"
+    rate_limit: {unit: minute, requests_per_unit: 14, name: both ends}
   - key: gate
     descriptors:
       - key: user
@@ -71,6 +80,15 @@ descriptors:
         pytest.param(d(("port", "true")), "truth", id="a word of YAML"),
         pytest.param(d(("any", "")), "all values", id="a star alone, no value"),
         pytest.param(d(("any", "x")), "all values", id="a star alone"),
+        pytest.param(d(("route", "/api/7/action")), "middle", id="a star in the middle"),
+        pytest.param(d(("route", "/api//action")), "middle", id="a star in the middle for nothing"),
+        pytest.param(d(("route", "/api/action")), None, id="a star in the middle, too short"),
+        pytest.param(d(("route", "/api/7/other")), None, id="a star in the middle, another end"),
+        pytest.param(d(("route", "/api/v1/resource/7/actor")), "several", id="several stars"),
+        pytest.param(d(("route", "/api/resource/7/actor")), None, id="several stars, one missing"),
+        pytest.param(d(("route", "/api/v1/act/resource/7")), None, id="several stars, another order"),
+        pytest.param(d(("route", "aaa")), None, id="no character twice"),
+        pytest.param(d(("route", "aaaa")), "both ends", id="both ends and nothing between"),
         pytest.param(d(("gate", "x")), None, id="a level without a limit"),
         pytest.param(d(("gate", "x"), ("user", "u")), "behind", id="behind a level without a limit"),
         pytest.param(d(), None, id="no entries"),
