@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +24,13 @@ from authz.decide import Decider
 from authz.ledger.naming import name_of
 from authz.ledger.settle import Settler
 from authz.limit.policy import Policy
+from authz.limit.reservation import RETRY_MS
 from authz.limit.tokenizer import read_tokenizer
 from authz.limit.trial import note
+from authz.ratelimit.headers import header_names
+from authz.ratelimit.in_force import LimitsInForce
+from authz.ratelimit.limiter import RateLimiter
+from authz.ratelimit.load import load_limits
 from authz.request import MAX_BODY
 from authz.ruleset import Authenticators, build_rules
 from authz.service import Service
@@ -38,6 +45,8 @@ from authz.transport.ext_authz import ExtAuthz
 from authz.transport.health import Health
 from authz.transport.http import HttpTransport
 from authz.transport.listen import CannotListen
+from authz.transport.ratelimit import RateLimits
+from authz.transport.request_id import RequestIds
 from authz.transport.serve import GrpcServer, HttpServer, start_grpc, start_http
 from authz.transport.service import Desk
 from authz.transport.tls import ServerTls, TlsFiles
@@ -64,11 +73,25 @@ def load_config(path: Path) -> Loaded:
     return load(path, compile_condition=compile_condition, read_tokenizer=read_tokenizer)
 
 
+@dataclass(frozen=True, slots=True)
+class RateLimitFiles:
+    """Limits of Envoy's rate limit service: a directory of files, and how they charge."""
+
+    directory: Path
+    compat: bool = False  # a refused request is charged too
+
+
 class App:
     """One running authz."""
 
-    def __init__(self, path: Path, loaded: Loaded, worker: Worker | None = None) -> None:
-        """`worker`: one of several processes at the same addresses."""
+    def __init__(
+        self,
+        path: Path,
+        loaded: Loaded,
+        worker: Worker | None = None,
+        ratelimit: RateLimitFiles | None = None,
+    ) -> None:
+        """`worker`: one of several processes at the same addresses. Raises ConfigErrors for `ratelimit`."""
         self._worker = worker
         self._path = path
         self._loaded = loaded
@@ -118,6 +141,12 @@ class App:
         self._http = HttpTransport(desk, gateways, self.health, max_body=largest, reject=settlements.rejected)
         self._check = ExtAuthz(desk, gateways, max_body=largest)
         self._log = AccessLog(service, gateways, reject=settlements.rejected)
+        self._limits = self._limits_in(ratelimit) if ratelimit is not None else None
+        self._rate_limits = (
+            RateLimits(self._limits.limiter, gateways, store_failed=self.metrics.store_failed)
+            if self._limits is not None
+            else None
+        )
         self._caddy_log = CaddyLog(service, logging_gateways(loaded.config), settlements.rejected)
         self._admin = AdminApp(_access(loaded.config), self.health, self._metrics, CONTENT_TYPE)
         self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
@@ -125,6 +154,20 @@ class App:
         self._tls = _tls(tls_files(loaded.config))
         self._servers: list[HttpServer] = []
         self._grpc: GrpcServer | None = None
+
+    def _limits_in(self, files: RateLimitFiles) -> LimitsInForce:
+        found = load_limits(files.directory)
+        limiter = RateLimiter(
+            self._store.counters,
+            found.rules,
+            RequestIds(),
+            compat=files.compat,
+            headers=header_names(os.environ),
+            undone_within_ms=RETRY_MS if self._store.shared is not None else 0,
+        )
+        return LimitsInForce(
+            files.directory, found, limiter, lambda applied: self.metrics.reloaded(applied=applied)
+        )
 
     async def _own_metrics(self) -> bytes:
         return self.metrics.render()
@@ -156,9 +199,13 @@ class App:
             told = AdminApp(self._admin.access, self.health, self._own_metrics, CONTENT_TYPE)
             self._servers.append(await start_http(told, f"unix:{self._worker.socket}"))
         grpc = str(config.decisions.grpc)
-        self._grpc = await start_grpc(self._check, self._log, grpc, shared=shared, tls=self._tls)
+        self._grpc = await start_grpc(
+            self._check, self._log, grpc, limits=self._rate_limits, shared=shared, tls=self._tls
+        )
         await self._caddy_log.start(shared=shared)
         await self._watcher.start()
+        if self._limits is not None:
+            await self._limits.start()
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not walk it again
         self.health.started()
@@ -191,6 +238,8 @@ class App:
             if await self._store.others():
                 await asyncio.sleep(LINGER)
         await self._watcher.stop()
+        if self._limits is not None:
+            await self._limits.stop()
         grpc = [self._grpc.stop()] if self._grpc is not None else []
         await asyncio.gather(*(server.stop() for server in self._servers), *grpc, self._caddy_log.stop())
         await self._authenticators.close()
@@ -199,6 +248,8 @@ class App:
 
     def _changed(self, changed: Loaded | ConfigErrors) -> None:
         """Put a changed config in force, or say where it is wrong and keep the old one."""
+        if self._limits is not None:
+            self._limits.reload()
         if isinstance(changed, ConfigErrors):
             self._keep_old([str(problem) for problem in changed.problems])
             return
@@ -223,6 +274,8 @@ class App:
         retired, self._authenticators = self._authenticators, authenticators
         gateways = registry_of(changed.config)
         self._http.gateways = self._check.gateways = self._log.gateways = gateways
+        if self._rate_limits is not None:
+            self._rate_limits.gateways = gateways
         self._caddy_log.gateways = logging_gateways(changed.config)
         self._admin.access = _access(changed.config)
         self._decider.rules = rules
@@ -296,9 +349,9 @@ def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
     return changed
 
 
-async def serve(path: Path, worker: Worker | None = None) -> None:
+async def serve(path: Path, worker: Worker | None = None, ratelimit: RateLimitFiles | None = None) -> None:
     """Run until SIGTERM or SIGINT. Raises ConfigErrors, StoreUnavailable, CannotListen."""
-    app = App(path, load_config(path), worker)
+    app = App(path, load_config(path), worker, ratelimit)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -310,17 +363,17 @@ async def serve(path: Path, worker: Worker | None = None) -> None:
         await app.stop()
 
 
-def run(path: Path, worker: Worker | None = None) -> None:
+def run(path: Path, worker: Worker | None = None, ratelimit: RateLimitFiles | None = None) -> None:
     """`serve` on the fastest loop there is. Logs are for a person on a terminal, else JSON."""
     _log()
     if worker is not None:
         structlog.contextvars.bind_contextvars(worker=worker.number)
     if sys.platform == "win32":
-        asyncio.run(serve(path, worker))
+        asyncio.run(serve(path, worker, ratelimit))
         return
     import uvloop
 
-    uvloop.run(serve(path, worker))
+    uvloop.run(serve(path, worker, ratelimit))
 
 
 def supervise(command: Sequence[str], workers: int) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -11,12 +11,19 @@ from authz.cli.errors import CommandError, UsageError
 from authz.cli.options import ConfigFile
 from authz.config import find_config
 
+if TYPE_CHECKING:
+    from authz.app import RateLimitFiles
+
 app = App(name="serve")
 
 
 @app.default
 def serve(
-    *, config: ConfigFile = None, workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1
+    *,
+    config: ConfigFile = None,
+    workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1,
+    ratelimit_config: Path | None = None,
+    ratelimit_compat: bool = False,
 ) -> None:
     """Answer gateways' questions until SIGTERM or Ctrl-C.
 
@@ -26,23 +33,35 @@ def serve(
     ----------
     workers
         So many processes at the same addresses; one that ends is replaced. Needs a shared store: Redis.
+    ratelimit_config
+        A directory of envoyproxy/ratelimit's files: answer Envoy's rate limit service by them, too.
+    ratelimit_compat
+        Charge a refused request as well, as that service does.
     """
-    from authz.app import run  # all of the service: the largest import there is
+    from authz.app import RateLimitFiles, run  # all of the service: the largest import there is
     from authz.transport.listen import CannotListen
 
     path = find_config(config)
+    if ratelimit_compat and ratelimit_config is None:
+        raise UsageError(
+            "--ratelimit-compat says how the limits of --ratelimit-config charge, and there are none",
+            hint="Name the directory of their files with --ratelimit-config, too.",
+        )
+    ratelimit = RateLimitFiles(ratelimit_config, ratelimit_compat) if ratelimit_config is not None else None
     try:
         if workers > 1:
-            _supervise(path, workers)
+            _supervise(path, workers, ratelimit)
         else:
-            run(path)
+            run(path, ratelimit=ratelimit)
     except CannotListen as error:
         raise CommandError(str(error)) from None
 
 
-def _supervise(path: Path, workers: int) -> None:
+def _supervise(path: Path, workers: int, ratelimit: "RateLimitFiles | None") -> None:
     """Find out what would end every worker at once, then start them."""
     from authz.app import load_config, supervise
+    from authz.cli.worker import rate_limit_options
+    from authz.ratelimit.load import load_limits
     from authz.transport.listen import bind, parse_listen
 
     config = load_config(path)
@@ -57,4 +76,7 @@ def _supervise(path: Path, workers: int) -> None:
         if address.path:
             raise UsageError(f"{workers} workers cannot share {address}", hint="Listen on a host and a port.")
         bind(address).close()
-    supervise([sys.executable, "-P", "-m", "authz.cli.worker", str(path)], workers)
+    if ratelimit is not None:
+        load_limits(ratelimit.directory)
+    command = [sys.executable, "-P", "-m", "authz.cli.worker", str(path), *rate_limit_options(ratelimit)]
+    supervise(command, workers)

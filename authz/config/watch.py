@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Generic, Protocol, TypeVar
 
 from watchfiles._rust_notify import RustNotify
 
@@ -22,7 +23,24 @@ SETTLE_S = 0.3
 STEP_MS = 50  # how long a stop may take
 
 
-class ConfigWatcher:
+class Watched(Protocol):
+    """What was loaded from files."""
+
+    @property
+    def digest(self) -> str:
+        """Another one for other content."""
+        ...
+
+    @property
+    def files(self) -> frozenset[Path]:
+        """What it came from."""
+        ...
+
+
+_W = TypeVar("_W", bound=Watched)
+
+
+class ConfigWatcher(Generic[_W]):
     """Calls back on the event loop with what a reload gave. An invalid file changes nothing by itself.
 
         async with ConfigWatcher(path, loaded, lambda: load(path), swap):
@@ -34,9 +52,9 @@ class ConfigWatcher:
 
     def __init__(
         self,
-        current: Loaded,
-        reload: Callable[[], Loaded],
-        changed: Callable[[Outcome], None],
+        current: _W,
+        reload: Callable[[], _W],
+        changed: Callable[[_W | ConfigErrors], None],
         *,
         on_hangup: bool = True,
         settle_s: float = SETTLE_S,
@@ -81,7 +99,7 @@ class ConfigWatcher:
         self._asked = True
         self._wake.set()
 
-    async def __aenter__(self) -> "ConfigWatcher":
+    async def __aenter__(self) -> "ConfigWatcher[_W]":
         await self.start()
         return self
 
@@ -118,16 +136,16 @@ class ConfigWatcher:
     def _load(self, asked: bool) -> frozenset[Path]:
         """Loads, tells, and returns what is worth watching from now on."""
         try:
-            outcome: Outcome = self._reload()
+            outcome: _W | ConfigErrors = self._reload()
         except ConfigErrors as errors:
             outcome = errors
-        found = outcome.digest if isinstance(outcome, Loaded) else outcome.problems
+        found = outcome.problems if isinstance(outcome, ConfigErrors) else outcome.digest
         if asked or found != self._last:
             self._last = found
             self._call(self._changed, outcome)
         return outcome.files or self._files
 
-    def _call(self, function: Callable[..., None], *arguments: Outcome) -> None:
+    def _call(self, function: Callable[..., None], *arguments: _W | ConfigErrors) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 

@@ -10,12 +10,13 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from authz.transport import access_log, ext_authz
+from authz.transport import access_log, ext_authz, ratelimit
 from authz.transport.access_log import AccessLog
 from authz.transport.asgi import App
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.listen import Address, CannotListen, bind, parse_listen, refuse_new
 from authz.transport.protocol import BoundedProtocol, ServerConfig
+from authz.transport.ratelimit import RateLimits
 from authz.transport.tls import ServerTls
 
 STOP_WITHIN = 1.0  # seconds for what is under way; stopping as a whole stays below two
@@ -106,7 +107,7 @@ async def start_http(
 
 
 class GrpcServer:
-    """Check, the access log, health and reflection on one address."""
+    """Check, the access log, rate limits, health and reflection on one address."""
 
     def __init__(
         self, server: aio.Server, log: AccessLog, checks: health.aio.HealthServicer, address: Address
@@ -128,7 +129,13 @@ class GrpcServer:
 
 
 async def start_grpc(
-    check: ExtAuthz, log: AccessLog, listen: str, *, shared: bool = False, tls: ServerTls | None = None
+    check: ExtAuthz,
+    log: AccessLog,
+    listen: str,
+    *,
+    limits: RateLimits | None = None,
+    shared: bool = False,
+    tls: ServerTls | None = None,
 ) -> GrpcServer:
     """Serve Envoy's gRPC services. Raises AddressInUse, CannotListen or ValueError (not an address)."""
     address = parse_listen(listen)
@@ -144,8 +151,11 @@ async def start_grpc(
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     server.add_generic_rpc_handlers((check.handler(), log.handler()))
-    names = (ext_authz.SERVICE, access_log.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    ours = [ext_authz.SERVICE, access_log.SERVICE]
+    if limits is not None:
+        server.add_generic_rpc_handlers((limits.handler(),))
+        ours.append(ratelimit.SERVICE)
+    reflection.enable_server_reflection((*ours, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
         if tls is None:
             port = server.add_insecure_port(str(address))
@@ -154,6 +164,6 @@ async def start_grpc(
     except RuntimeError as error:
         raise CannotListen(f"Cannot listen on {address}: {error}") from error
     await server.start()
-    for name in ("", ext_authz.SERVICE, access_log.SERVICE):
+    for name in ("", *ours):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     return GrpcServer(server, log, checks, address if address.path else Address(address.host, port))

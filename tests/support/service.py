@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,9 +30,11 @@ class AuthzService:
         store: str = "",
         workers: int = 1,
         tls: tuple[str, ssl.SSLContext] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
-        """`tls`: what stands at `decisions.tls`, and how to speak to that."""
+        """`tls`: what stands at `decisions.tls`, and how to speak to that. `options`: more of `authz serve`."""
         self._tls = tls
+        self._options = options
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.http, self.grpc, self.admin = free_port(), free_port(), free_port()
@@ -77,6 +80,7 @@ class AuthzService:
         argv = [executable("authz"), "serve", "--config", str(self.config)]
         if self._workers > 1:
             argv += ["--workers", str(self._workers)]
+        argv += self._options
         self.process = Process(argv, log=self.directory / "authz.log", cwd=self.directory, env=self._env)
         self.process.wait_until(self.ready)
 

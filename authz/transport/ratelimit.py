@@ -1,0 +1,139 @@
+"""Envoy's rate limit service over gRPC: `envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit`.
+
+https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/ratelimit/v3/rls.proto
+
+What cannot be answered is an error of the call: what Envoy does then is its filter's `failure_mode_deny`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from envoy.service.ratelimit.v3 import rls_pb2
+from google.protobuf.message import DecodeError
+
+from authz.ratelimit.limiter import Answer, RateLimiter
+from authz.ratelimit.match import BadRequest, Descriptor
+from authz.request import GatewayKind
+from authz.store.protocols import StoreUnavailable
+from authz.transport.address import grpc_peer
+from authz.transport.ext_authz import proof_of
+from authz.transport.gateways import GatewayRegistry
+from authz.transport.peer_certificate import PeerCertificate
+
+SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
+MOST_DESCRIPTORS = 256  # of one request; each may be a counter
+
+_OK, _OVER_LIMIT = rls_pb2.RateLimitResponse.OK, rls_pb2.RateLimitResponse.OVER_LIMIT
+_RateLimitRequest = rls_pb2.RateLimitRequest
+_RateLimitResponse = rls_pb2.RateLimitResponse
+
+log = structlog.get_logger("authz.transport")
+
+
+class CallFailed(Exception):
+    """The call ends with a status other than OK."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def _ignored(operation: str) -> None:
+    """Nobody counts."""
+
+
+class RateLimits:
+    """Answers ShouldRateLimit. Makes no task: grpcio already runs each call in one."""
+
+    def __init__(
+        self,
+        limiter: RateLimiter,
+        gateways: GatewayRegistry,
+        *,
+        store_failed: Callable[[str], None] = _ignored,
+    ) -> None:
+        """`gateways` may be replaced when the configuration changes."""
+        self.gateways = gateways
+        self.limiter = limiter
+        self._store_failed = store_failed
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """For grpc.aio: messages stay bytes on both sides."""
+        limit: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._limit)
+        return grpc.method_handlers_generic_handler(SERVICE, {"ShouldRateLimit": limit})
+
+    async def _limit(self, message: bytes, context: Any) -> bytes:
+        token, certificate = proof_of(context)
+        try:
+            return await self.answer(message, token, grpc_peer(context.peer()), certificate)
+        except CallFailed as failed:
+            await context.abort(failed.code, failed.message)
+            raise
+
+    async def answer(
+        self, message: bytes, token: str | None, peer: str, certificate: PeerCertificate | None = None
+    ) -> bytes:
+        """A serialized RateLimitRequest in, a serialized RateLimitResponse out. Raises CallFailed."""
+        if self.gateways.identify(GatewayKind.ENVOY, token, peer, certificate) is None:
+            raise CallFailed(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "The gateway did not prove itself with its token or certificate.",
+            )
+        try:
+            return _respond(await self._decide(_RateLimitRequest.FromString(message)))
+        except DecodeError:
+            _refuse("The gateway sent a RateLimitRequest that is no valid protobuf.")
+        except BadRequest as error:
+            _refuse(str(error))
+        except StoreUnavailable as error:
+            self._store_failed("reserve")
+            raise CallFailed(grpc.StatusCode.UNAVAILABLE, "The store does not answer.") from error
+        except CallFailed:
+            raise
+        except Exception as error:
+            log.error("rate limit failed", exc_info=error)
+            raise CallFailed(grpc.StatusCode.INTERNAL, "The rate limit failed internally.") from error
+
+    async def _decide(self, request: rls_pb2.RateLimitRequest) -> Answer:
+        listed = request.descriptors
+        if len(listed) > MOST_DESCRIPTORS:
+            _refuse(f"The request has more than {MOST_DESCRIPTORS} descriptors.")
+        descriptors = [
+            Descriptor(
+                tuple([(entry.key, entry.value) for entry in each.entries]),
+                each.hits_addend.value if each.HasField("hits_addend") else None,
+                (each.limit.requests_per_unit, each.limit.unit) if each.HasField("limit") else None,
+            )
+            for each in listed
+        ]
+        return await self.limiter.decide(request.domain, descriptors, request.hits_addend)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise CallFailed(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _respond(answer: Answer) -> bytes:
+    response = _RateLimitResponse()
+    response.overall_code = _OVER_LIMIT if answer.over else _OK
+    statuses = response.statuses
+    for status in answer.statuses:
+        told = statuses.add()
+        told.code = _OVER_LIMIT if status.over else _OK
+        told.limit_remaining = status.remaining
+        limit = status.limit
+        if limit is not None and limit.period is not None:
+            current = told.current_limit
+            current.requests_per_unit = limit.requests_per_unit
+            current.unit = limit.period.number
+            if limit.name:
+                current.name = limit.name
+            told.duration_until_reset.seconds = status.reset_s
+    for name, value in answer.headers:
+        header = response.response_headers_to_add.add()
+        header.key = name
+        header.value = value
+    return bytes(response.SerializeToString())
