@@ -220,4 +220,4 @@ class Scripted:
             raise
 
     async def early(self, messages: AsyncIterator[bytes], caller: Caller) -> bytes:
-        return b"early " + await anext(messages)
+        return b"early " + await anext(aiter(messages), b"nothing")
