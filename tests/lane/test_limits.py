@@ -289,6 +289,18 @@ async def test_a_peer_that_does_not_read_is_not_listened_to_and_then_left() -> N
     assert peer.wire.aborted
 
 
+async def test_while_we_do_not_listen_nothing_is_late() -> None:
+    peer = peer_with(Limits(stalled_seconds=20, frame_seconds=10))
+    peer.send(call(1)[:20])
+    now = asyncio.get_running_loop().time()
+    peer.connection.pause_writing()
+    peer.connection.tick(now + 15)
+    peer.connection.resume_writing()
+    peer.connection.tick(now + 9)
+    peer.send(call(1)[20:])
+    assert errors(peer.take()) == []
+
+
 async def test_a_window_that_is_never_widened() -> None:
     peer = peer_with(Limits(stalled_seconds=20))
     now = asyncio.get_running_loop().time()

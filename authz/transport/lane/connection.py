@@ -127,6 +127,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._stalled_since = None
+        if self._partial_since is not None:
+            self._partial_since = self._loop.time()  # it was we who did not listen
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -176,9 +178,9 @@ class Connection(asyncio.Protocol):
         if self._over:
             if self._transport is not None and now - self._heard > limits.linger_seconds:
                 self._transport.abort()  # it does not even read that we went
-        elif self._stalled_since is not None and now - self._stalled_since > limits.stalled_seconds:
-            self._over = True
-            if self._transport is not None:
+        elif self._stalled_since is not None:
+            if now - self._stalled_since > limits.stalled_seconds and self._transport is not None:
+                self._over = True
                 self._transport.abort()
         elif not self._control.acknowledged and now - self._born > limits.greeting_seconds:
             self._fail(ConnectionFault(SETTINGS_TIMEOUT, "no greeting, or no answer to ours"))
