@@ -28,7 +28,7 @@ from tests.lane.peer import (
     statuses,
 )
 
-CANCELLED, UNKNOWN, DEADLINE, PERMISSION, EXHAUSTED, UNIMPLEMENTED, INTERNAL = 1, 2, 4, 7, 8, 12, 13
+CANCELLED, UNKNOWN, DEADLINE, PERMISSION, UNIMPLEMENTED, INTERNAL = 1, 2, 4, 7, 12, 13
 
 
 def answers(frames: list[Frame]) -> dict[int, bytes]:

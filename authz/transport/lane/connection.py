@@ -91,8 +91,6 @@ class Connection(asyncio.Protocol):
         self._partial_since: float | None = None
         self._stalled_since: float | None = None
 
-    # asyncio's side
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._peer = transport.get_extra_info("peername")
