@@ -38,12 +38,14 @@ class Outbox:
         self._most_credit = 0  # that any stream ever had: below it nothing needs to be looked at
 
     def fits(self, stream: Stream, length: int) -> bool:
-        """Whether DATA of that many bytes may be sent at once; if so, it is taken off the windows."""
+        """Whether DATA of that many bytes may be sent at once; if so, it is taken off the windows.
+
+        Nothing is overtaken: where others wait for the connection's window there is none left.
+        """
         if (
             length > self.window
             or length > self.peer.window + stream.credit
             or length > self.peer.largest_frame
-            or self._ready
         ):
             return False
         self.window -= length
