@@ -13,6 +13,7 @@ from authz.usage import Usage
 
 QUANTILE = 0.99
 LEAST_SEEN = 50  # answers
+ENOUGH_SEEN = 500  # answers: so rare a length is known of fewer by luck only
 FLOOR = 64  # tokens: no answer is limited to less
 MEMORY = 2_000  # answers: an observation counts half after about 1,400 others
 MOST_KEPT = 2_048  # histograms
@@ -102,12 +103,16 @@ class Learned:
         return lengths
 
     def high(self, subject: Subject, model: str) -> int | None:
-        """Tokens that hardly an answer exceeds: this key's, else the model's; None: too little was seen."""
-        for whose in (subject.key or _user(subject.user), ""):
-            lengths = self._lengths.get((whose, model))
-            if lengths is not None and lengths.high is not None:
-                return max(lengths.high, FLOOR)
-        return None
+        """Tokens that hardly an answer exceeds: this key's, else the model's; None: too little was seen.
+
+        Of a key with few answers yet, what is more of both: its longest ones may be yet to come.
+        """
+        own = self._lengths.get((subject.key or _user(subject.user), model))
+        of_all = self._lengths.get(("", model))
+        known = [each.high for each in (own, of_all) if each is not None and each.high is not None]
+        if own is not None and own.high is not None and own.seen >= ENOUGH_SEEN:
+            known = [own.high]
+        return max(*known, FLOOR) if known else None
 
 
 def _user(name: str) -> str:

@@ -103,6 +103,7 @@ async def _both(at: Settling, keys: dict[str, str]) -> tuple[float, int]:
     ):
         for number in range(WARM_UP):
             await client.post(PATHS["fitted"], question(PATHS["fitted"], next(warm), number))
+        await asyncio.to_thread(at.settled, at.model.books())  # what is learned, is learned from settlements
         first = math.ceil(time.time() / WINDOW) * WINDOW
         until = first + WINDOWS * WINDOW
         clients = []

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from authz.limit.learned import EDGES, FLOOR, LEAST_SEEN, MOST_KEPT, Learned
+from authz.limit.learned import EDGES, ENOUGH_SEEN, FLOOR, LEAST_SEEN, MOST_KEPT, Learned
 from authz.store.records import Facts
 from authz.subject import Subject
 from authz.usage import Usage
@@ -51,8 +51,28 @@ def test_another_key_has_to_do_with_what_is_known_of_the_model() -> None:
     high = learned.high(BOB, "llama3")
     assert high is not None
     assert high >= 3000
-    assert learned.high(ALICE, "llama3") == 100
     assert learned.high(ALICE, "another") is None
+
+
+def test_a_key_is_judged_alone_once_enough_of_it_was_seen() -> None:
+    """Until then its longest answers may be yet to come: it is held what the model's answers need."""
+    learned = Learned()
+    teach(learned, [3000] * 60, key="key_3")
+    teach(learned, [100] * (ENOUGH_SEEN - 1))
+    high = learned.high(ALICE, "llama3")
+    assert high is not None
+    assert high >= 3000
+    teach(learned, [100])
+    assert learned.high(ALICE, "llama3") == 100
+
+
+def test_nor_does_the_model_hold_back_a_key_with_longer_answers() -> None:
+    learned = Learned()
+    teach(learned, [3000] * 60)
+    teach(learned, [100] * 2_000, key="key_3")
+    high = learned.high(ALICE, "llama3")
+    assert high is not None
+    assert high >= 3000
 
 
 def test_no_answer_is_limited_to_less_than_the_floor() -> None:

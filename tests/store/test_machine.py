@@ -11,7 +11,7 @@ STEPS = 50  # of one example at most
 
 @pytest.mark.parametrize(
     ("machine", "examples", "least"),
-    [(InMemory, 250, 7_000), (OnDisk, 120, 3_000), (OnDiskWithCrashes, 120, 4_000)],
+    [(InMemory, 120, 4_500), (OnDisk, 80, 2_500), (OnDiskWithCrashes, 80, 3_000)],
     ids=["memory", "sqlite", "sqlite-with-crashes"],
 )
 def test_machine(machine: type[Machine], examples: int, least: int) -> None:
