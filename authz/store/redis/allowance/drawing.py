@@ -23,7 +23,7 @@ from authz.store.redis.link import COMMAND_MS, Word
 
 log = logging.getLogger("authz.store")
 
-AT_ONCE = 128  # in one call, which keeps others on the server waiting for some 3 ms
+AT_ONCE = 256  # in one call, which keeps others on the server waiting for some 5 ms
 
 _encode = Encoder().encode
 
