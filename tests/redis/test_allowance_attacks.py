@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
@@ -15,26 +14,8 @@ from authz.store.redis.link_calls import Caller
 from authz.store.redis.store import _steady_ms
 from tests.contract.kit import DAY, MINUTE, Clock, fixed, gcra, tokens
 from tests.redis.allowance_kit import GATEWAY, Replica
-from tests.redis.link_kit import PATIENT, linked
-from tests.support.redis import RedisServer
 
 LIMIT = fixed(1_000_000, 10, window=DAY, allowance=1000)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def link(server: RedisServer) -> AsyncIterator[Caller]:
-    async with linked(server.url + PATIENT) as link:
-        yield link
-
-
-@pytest.fixture
-def replica(link: Caller, clock: Clock) -> Replica:
-    return Replica(link, clock)
 
 
 async def admitted(replica: Replica, hold: Hold = LIMIT) -> str:
@@ -153,11 +134,11 @@ async def test_a_retry_told_late_is_a_retry(replica: Replica, clock: Clock) -> N
 
 
 async def test_what_was_lost_is_charged_though_the_first_answer_was_lost_too(
-    replica: Replica, link: Caller
+    replica: Replica, wire: Caller
 ) -> None:
     await replica.hot(LIMIT)
     made = [await admitted(replica) for _ in range(3)]
-    await link.command("FLUSHALL")
+    await wire.command("FLUSHALL")
     replica.link.unanswered.add("draw")
     await replica.keeper.upkeep()
     replica.link.unanswered.clear()
@@ -167,17 +148,17 @@ async def test_what_was_lost_is_charged_though_the_first_answer_was_lost_too(
 
 
 async def test_an_attempt_under_an_old_name_does_not_replace_another(
-    replica: Replica, link: Caller, clock: Clock
+    replica: Replica, wire: Caller, clock: Clock
 ) -> None:
     await replica.hot(LIMIT)
     await replica.ask(LIMIT, name="again")
     await replica.keeper.upkeep()
     await replica.counters.settle("again", GATEWAY, tokens(0))
-    open_before = await link.command("ZCARD", "az:{0}:open", key="az:{0}:open")
+    open_before = await wire.command("ZCARD", "az:{0}:open", key="az:{0}:open")
     for _ in range(2):
         await replica.ask(LIMIT, name="again")
     await replica.keeper.upkeep()
-    assert await link.command("ZCARD", "az:{0}:open", key="az:{0}:open") == open_before + 2
+    assert await wire.command("ZCARD", "az:{0}:open", key="az:{0}:open") == open_before + 2
 
 
 async def test_nothing_is_set_aside_that_would_not_be_remembered(replica: Replica, clock: Clock) -> None:
@@ -192,9 +173,9 @@ async def test_nothing_is_set_aside_that_would_not_be_remembered(replica: Replic
     assert replica.counters.figures.lots == 0
 
 
-async def test_what_others_have_spent_meanwhile_is_not_set_aside(link: Caller, clock: Clock) -> None:
+async def test_what_others_have_spent_meanwhile_is_not_set_aside(wire: Caller, clock: Clock) -> None:
     """The first lot told how the counter stood before the others came."""
-    a, b = Replica(link, clock), Replica(link, clock)
+    a, b = Replica(wire, clock), Replica(wire, clock)
     limit = replace(LIMIT, quota=10_000)
     await a.hot(limit)
     await b.ask(replace(limit, amount=10_000 - 20 * limit.amount - LIMIT.allowance // 2 - 510))

@@ -1,7 +1,6 @@
 """Units set aside ahead: no call for most decisions, and what comes of every way to lose one."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
@@ -40,29 +39,13 @@ LIMIT = fixed(1_000_000, 10, window=DAY, allowance=AHEAD)
 PACE = gcra(1_000_000, window=HOUR, allowance=AHEAD)
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def link(server: RedisServer) -> AsyncIterator[Caller]:
-    async with linked(server.url + PATIENT) as link:
-        yield link
-
-
-@pytest.fixture
-def replica(link: Caller, clock: Clock) -> Replica:
-    return Replica(link, clock)
-
-
 async def used(replica: Replica, hold: Hold = LIMIT) -> int:
     answer = await replica.redis.peek([replace(hold, amount=0)])
     return hold.quota - answer.levels[0].remaining
 
 
-async def entries(link: Caller) -> int:
-    found: int = await link.command("XLEN", names.closed("0"), key=names.closed("0"))
+async def entries(wire: Caller) -> int:
+    found: int = await wire.command("XLEN", names.closed("0"), key=names.closed("0"))
     return found
 
 
@@ -96,7 +79,7 @@ class TestWhatIsAskedForMuch:
         assert figures.lots > 2
         assert figures.outstanding[Unit.TOKENS] <= AHEAD
 
-    async def test_it_becomes_reservations_many_in_a_call(self, replica: Replica, link: Caller) -> None:
+    async def test_it_becomes_reservations_many_in_a_call(self, replica: Replica, wire: Caller) -> None:
         await replica.hot(LIMIT)
         before = replica.link.calls.copy()
         made = [await replica.ask(LIMIT) for _ in range(20)]
@@ -119,7 +102,7 @@ class TestWhatIsAskedForMuch:
         assert replica.link.calls["draw"] == 1
         assert not len(replica.counters._drawing)
 
-    async def test_counters_come_to_the_truth(self, replica: Replica, link: Caller, clock: Clock) -> None:
+    async def test_counters_come_to_the_truth(self, replica: Replica, wire: Caller, clock: Clock) -> None:
         await replica.hot(LIMIT)
         made = [await replica.ask(LIMIT, facts=facts(f"r{n}")) for n in range(30)]
         await replica.keeper.upkeep()
@@ -132,7 +115,7 @@ class TestWhatIsAskedForMuch:
         await replica.keeper.upkeep()
         assert await used(replica) == HOT * LIMIT.amount + 30 * 3
         assert replica.counters.figures.outstanding == {}
-        assert await entries(link) == 30
+        assert await entries(wire) == 30
         level = (await replica.redis.peek([LIMIT])).levels[0]
         assert level.held == HOT * LIMIT.amount, "what runs, and none of what was set aside"
 
@@ -180,9 +163,9 @@ class TestWhatIsNot:
             clock.pass_(1000 // (HOT - 1) + 1)
         assert replica.counters.figures.lots == 0
 
-    async def test_nor_while_something_is_owed_to_the_store(self, link: Caller, clock: Clock) -> None:
+    async def test_nor_while_something_is_owed_to_the_store(self, wire: Caller, clock: Clock) -> None:
         owes = True
-        replica = Replica(link, clock, may_grow=lambda: not owes)
+        replica = Replica(wire, clock, may_grow=lambda: not owes)
         for _ in range(3 * HOT):
             await replica.ask(LIMIT)
         assert replica.counters.figures.lots == 0
@@ -218,8 +201,8 @@ class TestWhatIsNot:
         assert limit.quota - limit.amount < await used(replica, limit) <= limit.quota
         assert replica.counters.figures.decisions > 100
 
-    async def test_no_more_than_a_part_of_what_is_left(self, link: Caller, clock: Clock) -> None:
-        replica = Replica(link, clock, replicas=3)
+    async def test_no_more_than_a_part_of_what_is_left(self, wire: Caller, clock: Clock) -> None:
+        replica = Replica(wire, clock, replicas=3)
         limit = replace(LIMIT, quota=10_000)
         await replica.hot(limit)
         left = limit.quota - HOT * limit.amount
@@ -240,8 +223,8 @@ class TestTheGatewaysOwnRetry:
         assert await used(replica) == (HOT + 1) * LIMIT.amount
 
     @pytest.mark.parametrize("first", ["by a lot", "by Redis"])
-    async def test_nor_at_another_replica(self, link: Caller, clock: Clock, first: str) -> None:
-        a, b = Replica(link, clock), Replica(link, clock)
+    async def test_nor_at_another_replica(self, wire: Caller, clock: Clock, first: str) -> None:
+        a, b = Replica(wire, clock), Replica(wire, clock)
         await a.hot(LIMIT)
         attempts = [a, b] if first == "by a lot" else [b, a]
         for each in attempts:
@@ -262,33 +245,33 @@ class TestTheGatewaysOwnRetry:
 
 
 class TestAnotherReplica:
-    async def test_settles_it(self, link: Caller, clock: Clock) -> None:
-        a, b = Replica(link, clock), Replica(link, clock)
+    async def test_settles_it(self, wire: Caller, clock: Clock) -> None:
+        a, b = Replica(wire, clock), Replica(wire, clock)
         await a.hot(LIMIT)
         made = await a.ask(LIMIT)
         await a.keeper.upkeep()
         assert isinstance(await b.counters.find(made.name, GATEWAY), Remembered)
         assert (await b.counters.settle(made.name, GATEWAY, tokens(1))).outcome is Outcome.SETTLED
 
-    async def test_waits_for_what_it_is_not_told_yet(self, link: Caller, clock: Clock) -> None:
-        a = Replica(link, clock)
+    async def test_waits_for_what_it_is_not_told_yet(self, wire: Caller, clock: Clock) -> None:
+        a = Replica(wire, clock)
 
         async def meanwhile(_: float) -> None:
             await a.keeper.upkeep()
 
-        b = Replica(link, clock, pause=meanwhile)
+        b = Replica(wire, clock, pause=meanwhile)
         await a.hot(LIMIT)
         made = await a.ask(LIMIT)
         assert isinstance(await b.counters.find(made.name, GATEWAY), Remembered)
 
-    async def test_does_not_wait_for_what_was_never_made(self, link: Caller, clock: Clock) -> None:
+    async def test_does_not_wait_for_what_was_never_made(self, wire: Caller, clock: Clock) -> None:
         async def never(_: float) -> None:
             raise AssertionError("it waited")
 
-        b = Replica(link, clock, pause=never)
+        b = Replica(wire, clock, pause=never)
         assert await b.counters.find("unheard-of", GATEWAY) is Outcome.UNKNOWN
 
-    async def test_waits_once_for_many_that_nobody_will_tell(self, link: Caller, clock: Clock) -> None:
+    async def test_waits_once_for_many_that_nobody_will_tell(self, wire: Caller, clock: Clock) -> None:
         """Those of a replica that was killed: the rest of what a gateway reports shall not wait for each."""
         waited = []
 
@@ -296,7 +279,7 @@ class TestAnotherReplica:
             waited.append(seconds)
             clock.pass_(int(seconds * 1000))
 
-        b = Replica(link, clock, pause=pause)
+        b = Replica(wire, clock, pause=pause)
         for n in range(10):
             assert await b.counters.find(f"lost{n}{BY_LOT}", GATEWAY) is Outcome.UNKNOWN
         assert len(waited) == 1
@@ -306,8 +289,8 @@ class TestAnotherReplica:
         await asyncio.create_task(b.counters.find(f"of-another-report{BY_LOT}", GATEWAY))
         assert len(waited) == 3
 
-    async def test_may_not_settle_for_another_gateway(self, link: Caller, clock: Clock) -> None:
-        a, b = Replica(link, clock), Replica(link, clock)
+    async def test_may_not_settle_for_another_gateway(self, wire: Caller, clock: Clock) -> None:
+        a, b = Replica(wire, clock), Replica(wire, clock)
         await a.hot(LIMIT)
         made = await a.ask(LIMIT)
         await a.keeper.upkeep()
@@ -363,10 +346,10 @@ class TestWindows:
         assert lot.spend((replace(hold, amount=90),), NOON + 1000) == (Level(500, 9_000),)
         assert lot.outstanding(0, NOON + 1000) == 0, "what was not spent has drained"
 
-    async def test_nobody_knows_when_on_the_way_redis_looked(self, link: Caller, clock: Clock) -> None:
+    async def test_nobody_knows_when_on_the_way_redis_looked(self, wire: Caller, clock: Clock) -> None:
         clock.pass_(-1000)
         server = Clock(clock.now)
-        replica = Replica(link, clock, server=server)
+        replica = Replica(wire, clock, server=server)
         hold = replace(LIMIT, window=MINUTE)
         for _ in range(HOT):
             await replica.ask(hold)
@@ -386,7 +369,7 @@ class TestWindows:
 
 class TestTroubles:
     async def test_a_telling_that_is_not_answered_is_told_again(
-        self, replica: Replica, link: Caller, clock: Clock
+        self, replica: Replica, wire: Caller, clock: Clock
     ) -> None:
         await replica.hot(LIMIT)
         made = [await replica.ask(LIMIT) for _ in range(5)]
@@ -413,7 +396,7 @@ class TestTroubles:
         assert await used(replica) == HOT * LIMIT.amount + LOT
 
     async def test_a_lot_that_expired_meanwhile_is_told_of_all_the_same(
-        self, replica: Replica, link: Caller, clock: Clock
+        self, replica: Replica, wire: Caller, clock: Clock
     ) -> None:
         await replica.hot(LIMIT)
         made = await replica.ask(LIMIT)
@@ -450,26 +433,26 @@ class TestTroubles:
         assert replica.counters.figures.outstanding == {}
 
     async def test_a_server_that_lost_its_data_is_told_what_was_let_through(
-        self, replica: Replica, link: Caller
+        self, replica: Replica, wire: Caller
     ) -> None:
         await replica.hot(LIMIT)
         made = [await replica.ask(LIMIT) for _ in range(3)]
-        await link.command("FLUSHALL")
+        await wire.command("FLUSHALL")
         await replica.keeper.upkeep()
         assert await used(replica) == 3 * LIMIT.amount
         for each in made:
             assert (await replica.counters.settle(each.name, GATEWAY, tokens(1))).outcome is Outcome.SETTLED
 
-    async def test_a_replica_that_is_killed_leaves_its_lot_charged(self, link: Caller, clock: Clock) -> None:
+    async def test_a_replica_that_is_killed_leaves_its_lot_charged(self, wire: Caller, clock: Clock) -> None:
         """Less is let through until the window ends, never more; and no more than it may set aside."""
-        a, b = Replica(link, clock), Replica(link, clock)
+        a, b = Replica(wire, clock), Replica(wire, clock)
         await a.hot(LIMIT)
         for _ in range(5):
             await a.ask(LIMIT)
         clock.pass_(KEPT_MS + 1000)
         await Sweeper(b.redis.calls).sweep()
         assert await used(b) == HOT * LIMIT.amount + LOT
-        assert await entries(link) == 0, "nobody used it"
+        assert await entries(wire) == 0, "nobody used it"
         clock.pass_(DAY)
         assert await used(b) == 0
 
@@ -481,9 +464,9 @@ class TestTroubles:
         assert await used(replica) == (HOT + 5) * LIMIT.amount
         assert isinstance(await replica.redis.find(made[0].name.removesuffix(BY_LOT), GATEWAY), Remembered)
 
-    async def test_the_upkeep_does_it_by_itself(self, server: RedisServer, link: Caller) -> None:
+    async def test_the_upkeep_does_it_by_itself(self, server: RedisServer, wire: Caller) -> None:
         """By Redis's own time."""
-        replica = Replica(link, Clock(0))
+        replica = Replica(wire, Clock(0))
         await replica.counters.start()
         try:
             await replica.hot(LIMIT)
@@ -497,8 +480,8 @@ class TestTroubles:
 
 
 async def test_on_a_cluster_what_lies_together_is_set_aside(cluster: RedisCluster, clock: Clock) -> None:
-    async with linked(cluster.url + PATIENT) as link:
-        replica = Replica(link, clock)
+    async with linked(cluster.url + PATIENT) as wire:
+        replica = Replica(wire, clock)
         together = [replace(LIMIT, owner="team:nlp"), replace(PACE, owner="team:nlp")]
         place = replica.counters.place(together)
         for n in range(3 * HOT):
