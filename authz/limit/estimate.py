@@ -10,7 +10,7 @@ from authz.canonical import Target
 from authz.edit_request import LIMITS_OF
 from authz.limit.growth import growth
 from authz.limit.pairs import PAIRS, pairs_of
-from authz.peek import OUTPUT_LIMITS, Peek, Place
+from authz.peek import OUTPUT_LIMITS, Peek
 from authz.quota import Unit
 from authz.request import BodyState, Request
 from authz.store.records import Model, Price
@@ -116,19 +116,16 @@ def bound_of(
     sure_input = context is not None or not elsewhere
     sure, answer = sure_input, 0
     if path not in _WITHOUT_OUTPUT and not pairs:
-        places = peek.places
-        if places:
-            for limit in LIMITS_OF.get(path, OUTPUT_LIMITS):
-                if limit in places:
-                    answer = max(answer, _tokens(places[limit]))
+        limits = peek.limits
+        if limits:
+            answer = max([limits.get(name, 0) for name in LIMITS_OF.get(path, OUTPUT_LIMITS)])
         answer = answer or (model.max_output if model is not None else None) or context or 0
         if not answer:
             answer, sure = UNSTATED_OUTPUT, False
         # llama.cpp obeys `n_predict` before all, and whatever field there is where its own is not: what some
         # server may obey can raise the bound, not lower it.
-        for limit in OUTPUT_LIMITS if places else ():
-            if limit in places:
-                answer = max(answer, _tokens(places[limit]))
+        if limits:
+            answer = max(answer, *limits.values())
     return Bound(
         input=read,
         answer=answer,
@@ -138,12 +135,6 @@ def bound_of(
         sure=sure,
         sure_input=sure_input,
     )
-
-
-def _tokens(place: Place) -> int:
-    """What a field asks for; 0: nothing."""
-    raw = place[1]
-    return int(raw) if raw != b"null" else 0
 
 
 # What a model reads from elsewhere. Inside a text the quotes would be escaped: only names and values match.

@@ -25,7 +25,9 @@ _JOINED = re.compile(r",(?! )")
 _MOST_KNOWN = 4096
 _LONGEST_KNOWN = 64
 
-_CLIENT, _GATEWAY, _SPOOFED = 0, 1, 2
+CLIENT, GATEWAY, SPOOFED = 0, 1, 2
+"""The heaps. What is spoofed stands in none."""
+
 _known: dict[str | bytes, tuple[str, int]] = {}
 
 
@@ -58,17 +60,17 @@ def read_fields(pairs: Iterable[tuple[str | bytes, bytes]]) -> Fields:
     for raw, value in pairs:
         name, heap = known.get(raw) or _learn(raw)
         text = value.decode("latin-1")
-        if not text.isprintable() and _CONTROL.search(text):
+        if not text.isprintable() and not is_safe(text):
             malformed = name
-        if heap == _CLIENT:
+        if heap == CLIENT:
             into = client
-        elif heap == _GATEWAY:
+        elif heap == GATEWAY:
             into = gateway
         else:
             spoofed.append(name)
             continue
         if name in into:
-            (repeated if heap == _CLIENT else doubled).add(name)
+            (repeated if heap == CLIENT else doubled).add(name)
             into[name] = f"{into[name]}, {text}"
         else:
             into[name] = text
@@ -86,15 +88,20 @@ def mark_joined(fields: Fields) -> None:
             fields.repeated.add(name)
 
 
+def classify(raw: str | bytes) -> tuple[str, int]:
+    """A field's name in lower case, and the heap that it belongs to."""
+    return _known.get(raw) or _learn(raw)
+
+
 def _learn(raw: str | bytes) -> tuple[str, int]:
     """Classify a name. What clients make up may fill the table, never outgrow it."""
     name = (raw if isinstance(raw, str) else raw.decode("latin-1")).lower()
     if name in (GATEWAY_TOKEN, GATEWAY_CAN):
-        heap = _GATEWAY
+        heap = GATEWAY
     elif _OURS.match(name):
-        heap = _SPOOFED
+        heap = SPOOFED
     else:
-        heap = _GATEWAY if _PLUMBING.match(name) else _CLIENT
+        heap = GATEWAY if _PLUMBING.match(name) else CLIENT
     if len(name) <= _LONGEST_KNOWN:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
