@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from authz.header_text import is_field_value
+
 GATEWAY_TOKEN = "x-authz-gateway-token"  # noqa: S105  (a header's name)
 GATEWAY_CAN = "x-authz-gateway-can"
 MOST_HEADERS = 256
 
 _OURS = re.compile(r"x[-_.]authz(?:[-_.]|$)")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PLUMBING = re.compile(
     r":|x-forwarded-|x-original-|x-envoy-|x-client-(?:verify|cert)$"
     r"|(?:forwarded|via|x-real-ip|x-request-id|host|content-length|expect)$"
@@ -60,7 +61,7 @@ def read_fields(pairs: Iterable[tuple[str | bytes, bytes]]) -> Fields:
     for raw, value in pairs:
         name, heap = known.get(raw) or _learn(raw)
         text = value.decode("latin-1")
-        if not text.isprintable() and not is_safe(text):
+        if not is_field_value(text):
             malformed = name
         if heap == CLIENT:
             into = client
@@ -107,11 +108,6 @@ def _learn(raw: str | bytes) -> tuple[str, int]:
             _known.clear()
         _known[raw] = (name, heap)
     return name, heap
-
-
-def is_safe(value: str) -> bool:
-    """Whether a value can stand in a header field (RFC 9110 5.5)."""
-    return _CONTROL.search(value) is None
 
 
 def encode(name: str, value: str) -> bytes:

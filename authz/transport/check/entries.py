@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from authz.header_text import is_field_value
 from authz.transport.check.wire import Entry
-from authz.transport.headers import CLIENT, GATEWAY, Fields, classify, is_safe
+from authz.transport.headers import CLIENT, GATEWAY, Fields, classify
 
 _MOST_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 160  # bytes
@@ -53,7 +54,7 @@ def _read(entry: bytes) -> _Read:
     key, value = split(entry)
     name, heap = classify(key)
     text = value.decode("latin-1")
-    read = (name, heap, text, not (text.isprintable() or is_safe(text)))
+    read = (name, heap, text, not is_field_value(text))
     if len(entry) <= _LONGEST_REMEMBERED and (name in _REMEMBERED or name.startswith(_REMEMBERED_PREFIX)):
         if len(_remembered) >= _MOST_REMEMBERED:
             _remembered.clear()
