@@ -22,12 +22,7 @@ _FIELDS = b"\x0a"  # of a google.protobuf.Struct
 _CODE = b"\x08"  # of both kinds of status
 _OVERWRITE = b"\x18\x02"  # append_action: OVERWRITE_IF_EXISTS_OR_ADD
 _ALL_WELL = b"\x0a\x00"  # a status that says OK
-
-# Of these every answer has another value: to remember them would push out what comes again.
-_NEW_EACH_TIME = frozenset(
-    {"x-authz-reservation", "x-authz-request-id", "x-request-id", "ratelimit", "retry-after-ms"}
-    | {"x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "cookie"}
-)
+_MOST_KEPT = 16_384
 
 
 def _number(value: int) -> bytes:
@@ -54,40 +49,73 @@ def _field(tag: bytes, value: bytes) -> bytes:
 
 def allowed(read: Read, allow: Allow) -> bytes:
     """The answer that lets the request through."""
-    parts = [_header(_OK_HEADER, header) for header in allow.upstream]
+    steady, who = _steady(allow)
+    parts = [steady]
+    for name, value in allow.upstream[len(allow.steady) :]:
+        parts.append(_header(_OK_HEADER, name, value))
     if allow.query is not None:
         # Not query_parameters_to_remove: it knows a parameter only by its plain spelling.
-        parts.append(_header(_OK_HEADER, (":path", rewritten(read.request, allow.query))))
-    parts.append(_removals(tuple(to_remove(read.request, allow, read.spoofed))))
-    parts += [_header(_OK_CLIENT_HEADER, header) for header in allow.client]
-    return _ALL_WELL + _field(_OK, b"".join(parts)) + _field(_METADATA, _described(allow))
+        parts.append(_header(_OK_HEADER, ":path", rewritten(read.request, allow.query)))
+    parts.append(_removals(to_remove(read.request, allow, read.spoofed)))
+    for name, value in allow.client:
+        parts.append(_header(_OK_CLIENT_HEADER, name, value))
+    ok = b"".join(parts)
+    metadata = who + _described(allow)
+    return b"".join((_ALL_WELL, _OK, _size(ok), ok, _METADATA, _size(metadata), metadata))
 
 
 def denied(deny: Deny) -> bytes:
     """The answer that refuses it."""
     parts = [_field(_DENIED_STATUS, _CODE + _number(deny.status))]
-    parts += [_header(_DENIED_HEADER, header) for header in deny.headers]
+    parts += [_header(_DENIED_HEADER, name, value) for name, value in deny.headers]
     parts.append(_field(_DENIED_BODY, deny.body))
     status = _field(_STATUS, _CODE + _number(ANSWERS[deny.reason].grpc))
-    return status + _field(_DENIED, b"".join(parts)) + _field(_METADATA, _described(deny))
+    return status + _field(_DENIED, b"".join(parts)) + _field(_METADATA, _who(deny) + _described(deny))
 
 
-def _header(tag: bytes, header: Header) -> bytes:
+_kept: dict[int, tuple[Sequence[Header], bytes, bytes]] = {}
+
+
+def _steady(allow: Allow) -> tuple[bytes, bytes]:
+    """What all answers to the caller share: of the headers, and of the metadata.
+
+    Told by the identity of the headers, which are made once for a caller on a route.
+    """
+    kept = _kept.get(id(allow.steady))
+    if kept is None or kept[0] is not allow.steady:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        headers = [_header(_OK_HEADER, name, value) for name, value in allow.steady]
+        kept = (allow.steady, b"".join(headers), _who(allow))
+        if allow.steady:
+            _kept[id(allow.steady)] = kept
+    return kept[1], kept[2]
+
+
+_heads: dict[tuple[bytes, str, int], bytes] = {}
+
+
+def _header(tag: bytes, name: str, value: str) -> bytes:
     """A HeaderValueOption: set, whatever is there already.
 
     Always in `value`: from a response Envoy does not read `raw_value` and would
     set an empty header.
     """
-    name, value = header
-    return _spelled(tag, name, value) if name in _NEW_EACH_TIME else _remembered(tag, name, value)
+    text = value.encode() if value.isascii() else _as_text(name, value)
+    head = _heads.get((tag, name, len(text))) or _head(tag, name, len(text))
+    return head + text + _OVERWRITE
 
 
-def _spelled(tag: bytes, name: str, value: str) -> bytes:
-    text = value.encode("ascii") if value.isascii() else _as_text(name, value)
-    return _field(tag, _field(_KEY, _field(_KEY, name.encode()) + _field(_VALUE, text)) + _OVERWRITE)
-
-
-_remembered = lru_cache(maxsize=16_384)(_spelled)
+def _head(tag: bytes, name: str, size: int) -> bytes:
+    """All that stands before a value of so many bytes."""
+    inner = _field(_KEY, name.encode()) + _VALUE + _number(size)
+    held = len(inner) + size
+    outer = _KEY + _number(held) + inner
+    head = tag + _number(len(outer) + size + len(_OVERWRITE)) + outer
+    if len(_heads) >= _MOST_KEPT:
+        _heads.clear()
+    _heads[tag, name, size] = head
+    return head
 
 
 def _as_text(name: str, value: str) -> bytes:
@@ -101,47 +129,50 @@ def _as_text(name: str, value: str) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _removals(names: Sequence[str]) -> bytes:
+def _removals(names: tuple[str, ...]) -> bytes:
     return b"".join([_field(_OK_REMOVE, name.encode()) for name in names])
 
 
 def _described(decision: Decision) -> bytes:
-    """Dynamic metadata, for access logs and for the settlement that they bring."""
-    subject = decision.subject
-    parts = [
-        _told("request_id", decision.request_id),
-        _who(
-            decision.reason.value,
-            decision.route,
-            decision.model,
-            *((subject.user, subject.team, subject.key) if subject is not None else (None, None, None)),
-        ),
-    ]
+    """Dynamic metadata, for access logs and for the settlement that they bring: what is of one request."""
+    described = _told("request_id", decision.request_id)
     if decision.client_request_id:
-        parts.append(_told("client_request_id", decision.client_request_id))
+        described += _told("client_request_id", decision.client_request_id)
     if isinstance(decision, Allow) and decision.reservation is not None:
-        parts.append(_told("reservation", decision.reservation))
+        described += _told("reservation", decision.reservation)
         if decision.edit is not None:
-            parts.append(_told("edit", decision.edit))
+            described += _told("edit", decision.edit)
         if decision.may_overrun:
-            parts.append(_so("may_overrun"))
+            described += _so("may_overrun")
         if decision.without_store:
-            parts.append(_so("without_store"))
-    return b"".join(parts)
+            described += _so("without_store")
+    return described
 
 
-@lru_cache(maxsize=16_384)
-def _who(
-    reason: str, route: str | None, model: str | None, user: str | None, team: str | None, key: str | None
-) -> bytes:
-    named = {"reason": reason, "route": route, "model": model, "user": user, "team": team, "key": key}
+def _who(decision: Decision) -> bytes:
+    """The rest of it."""
+    subject = decision.subject
+    named = {"reason": decision.reason.value, "route": decision.route, "model": decision.model}
+    if subject is not None:
+        named |= {"user": subject.user, "team": subject.team, "key": subject.key}
     return b"".join([_told(name, text) for name, text in named.items() if text is not None])
 
 
 def _told(name: str, text: str) -> bytes:
     """A member of a google.protobuf.Struct."""
-    value = _field(_TEXT, text.encode())
-    return _field(_FIELDS, _field(_KEY, name.encode()) + _field(_VALUE, value))
+    value = text.encode()
+    head = _heads.get((_FIELDS, name, len(value))) or _text_head(name, len(value))
+    return head + value
+
+
+def _text_head(name: str, size: int) -> bytes:
+    inner = _TEXT + _number(size)
+    outer = _field(_KEY, name.encode()) + _VALUE + _number(len(inner) + size) + inner
+    head = _FIELDS + _number(len(outer) + size) + outer
+    if len(_heads) >= _MOST_KEPT:
+        _heads.clear()
+    _heads[_FIELDS, name, size] = head
+    return head
 
 
 def _so(name: str) -> bytes:
