@@ -10,7 +10,6 @@ that are no UTF-8 already replaced.
 from collections.abc import Sequence
 from typing import Any
 
-import grpc
 from envoy.service.auth.v3 import external_auth_pb2
 from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
 from google.protobuf.message import DecodeError
@@ -20,7 +19,7 @@ from authz.decision import Allow, Decision, Deny, Header
 from authz.reason import ANSWERS, Reason
 from authz.refusal import Refusal
 from authz.request import MAX_BODY, BodyState, Gateway, GatewayKind, Request
-from authz.transport.address import grpc_peer, parse_address
+from authz.transport.address import parse_address
 from authz.transport.body import body_state, is_partial_flag
 from authz.transport.capability import NONE, capability
 from authz.transport.certificate import from_escaped_pem
@@ -28,14 +27,13 @@ from authz.transport.dialect import rewritten, to_remove
 from authz.transport.gateways import UNIDENTIFIED, GatewayRegistry
 from authz.transport.headers import (
     GATEWAY_CAN,
-    GATEWAY_TOKEN,
     MOST_HEADERS,
     Fields,
     encode,
     mark_joined,
     read_fields,
 )
-from authz.transport.peer_certificate import PeerCertificate, of_grpc
+from authz.transport.peer_certificate import PeerCertificate
 from authz.transport.request_id import RequestIds, request_id_of
 from authz.transport.service import Desk
 
@@ -50,7 +48,7 @@ _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
 class ExtAuthz:
-    """Answers Check. Makes no task: grpcio already runs each call in one."""
+    """Answers Check. Suspends only where the decision does."""
 
     def __init__(self, desk: Desk, gateways: GatewayRegistry, *, max_body: int = MAX_BODY) -> None:
         """`max_body` is in bytes. `gateways` may be replaced when the configuration changes."""
@@ -58,15 +56,6 @@ class ExtAuthz:
         self._desk = desk
         self.max_body = max_body
         self._new_id = RequestIds()
-
-    def handler(self) -> grpc.GenericRpcHandler:
-        """For grpc.aio: messages stay bytes on both sides, so a malformed one is ours to refuse."""
-        check: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
-        return grpc.method_handlers_generic_handler(SERVICE, {"Check": check})
-
-    async def _check(self, message: bytes, context: Any) -> bytes:
-        token, certificate = proof_of(context)
-        return await self.answer(message, token, grpc_peer(context.peer()), certificate)
 
     async def answer(
         self, message: bytes, token: str | None, peer: str, certificate: PeerCertificate | None = None
@@ -94,23 +83,6 @@ class Read(Struct, frozen=True):
 
     request: Request
     spoofed: list[str]
-
-
-def proof_of(context: Any) -> tuple[str | None, PeerCertificate | None]:
-    """The gateway's token out of a gRPC call, or where it shows none the certificate of its connection."""
-    token = token_of(context.invocation_metadata())
-    return token, of_grpc(context.auth_context()) if token is None else None
-
-
-def token_of(metadata: Sequence[tuple[str, str | bytes]] | None) -> str | None:
-    """The gateway's token out of a call's metadata; an unusable one for a token sent twice."""
-    found: str | None = None
-    for name, value in metadata or ():
-        if name == GATEWAY_TOKEN:
-            if found is not None:
-                return ""
-            found = value if isinstance(value, str) else value.decode("latin-1")
-    return found
 
 
 def read_check(
