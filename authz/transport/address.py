@@ -43,6 +43,13 @@ def grpc_peer(peer: str) -> str:
     return unquote(rest.rpartition(":")[0]).strip("[]")
 
 
+def socket_peer(name: object) -> str:
+    """The host of a socket's `peername`: host and port first (IPv4, IPv6), or of a unix socket a path."""
+    if isinstance(name, tuple):
+        return str(name[0])
+    return UNIX if isinstance(name, str | bytes) else UNKNOWN
+
+
 def is_loopback(peer: str) -> bool:
     """Whether a peer is this machine. A unix socket is: its permissions guard it."""
     if peer == UNIX:
