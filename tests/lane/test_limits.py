@@ -233,3 +233,22 @@ async def test_every_end_for_what_the_peer_did_is_told_and_no_other() -> None:
         ("PROTOCOL_ERROR", "a request on a stream of even number"),
         ("ENHANCE_YOUR_CALM", "it does not read what we answer"),
     ]
+
+
+async def test_a_gateway_whose_clients_all_leave_at_once_is_kept() -> None:
+    """Every call that it may have open is cancelled, twice: so much is in order."""
+    scripted = Scripted()
+    peer = Peer(scripted.lane())
+    at = 1
+    for _ in range(2):
+        numbers = range(at, at + 2 * Limits().streams, 2)
+        at = numbers.stop
+        peer.send(*(call(each, "/t/Wait") for each in numbers))
+        peer.send(*(reset(each) for each in numbers))
+        async with asyncio.timeout(60):
+            while peer.connection._calls._answers.running:
+                await asyncio.sleep(0)
+    assert scripted.cancelled == at // 2
+    peer.take()
+    peer.send(call(at))
+    assert statuses(peer.take()) == {at: 0}
