@@ -252,3 +252,16 @@ async def test_a_gateway_whose_clients_all_leave_at_once_is_kept() -> None:
     peer.take()
     peer.send(call(at))
     assert statuses(peer.take()) == {at: 0}
+
+
+async def test_what_waits_on_all_connections_together() -> None:
+    lane = Scripted().lane(Limits(held_bytes=1000), most_held=1500)
+    begun = message(bytes(900))[:-1]
+    first, second, third = Peer(lane), Peer(lane), Peer(lane)
+    first.send(headers(1), data(1, begun, ended=False))
+    second.send(headers(1), data(1, begun, ended=False))
+    assert (statuses(first.take()), statuses(second.take())) == ({}, {1: EXHAUSTED})
+    first.lose()
+    for at in (1, 3):  # the second time what the first left is free again
+        third.send(headers(at), data(at, begun, ended=False), data(at, b"\0"))
+        assert statuses(third.take()) == {at: 0}
