@@ -14,6 +14,9 @@ GATEWAY_TOKEN = "x-authz-gateway-token"  # noqa: S105  (a header's name)
 GATEWAY_CAN = "x-authz-gateway-can"
 MOST_HEADERS = 256
 
+CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
+"""Octets that no header field may hold (RFC 9110 5.5)."""
+
 _OURS = re.compile(r"x[-_.]authz(?:[-_.]|$)")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PLUMBING = re.compile(
@@ -104,7 +107,8 @@ def _learn(raw: str | bytes) -> tuple[str, int]:
 
 def is_safe(value: str) -> bool:
     """Whether a value can stand in a header field (RFC 9110 5.5)."""
-    return _CONTROL.search(value) is None
+    octets = value.encode("utf-8", "surrogatepass")  # where only a control character has its octet
+    return len(octets.translate(None, CONTROLS)) == len(octets)
 
 
 def encode(name: str, value: str) -> bytes:

@@ -13,6 +13,8 @@ from grpc_reflection.v1alpha import reflection
 from authz.transport import access_log, ext_authz, ratelimit
 from authz.transport.access_log import AccessLog
 from authz.transport.asgi import App
+from authz.transport.connection import HttpConnection
+from authz.transport.exchange import Answering
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.listen import Address, CannotListen, bind, parse_listen, refuse_new
 from authz.transport.protocol import BoundedProtocol, ServerConfig
@@ -42,7 +44,7 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """An ASGI application on one address."""
+    """What answers requests, on one address."""
 
     def __init__(
         self,
@@ -73,16 +75,17 @@ class HttpServer:
 
 
 async def start_http(
-    app: App, listen: str, *, shared: bool = False, tls: ServerTls | None = None
+    app: App | Answering, listen: str, *, shared: bool = False, tls: ServerTls | None = None
 ) -> HttpServer:
-    """Serve an application. Raises AddressInUse, CannotListen or ValueError (not an address)."""
+    """Serve what answers requests. Raises AddressInUse, CannotListen or ValueError (not an address)."""
     address = parse_listen(listen)
     bound = bind(address, shared=shared)
     if not address.path:
         address = Address(address.host, bound.getsockname()[1])
     config = ServerConfig(
-        app,
-        http=BoundedProtocol,
+        app,  # type: ignore[arg-type]  # handed on as it is to the protocol that knows what to do with it
+        interface="asgi3",
+        http=HttpConnection if isinstance(app, Answering) else BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
