@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import uvicorn
 
 from authz.transport.asgi import App
+from authz.transport.connection import HttpConnection
+from authz.transport.exchange import Answering
 from authz.transport.listen import Address, CannotListen, bind, parse_listen, refuse_new
 from authz.transport.protocol import BoundedProtocol, ServerConfig
 from authz.transport.tls import ServerTls
@@ -32,7 +34,7 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """An ASGI application on one address."""
+    """What answers requests, on one address."""
 
     def __init__(
         self,
@@ -63,16 +65,17 @@ class HttpServer:
 
 
 async def start_http(
-    app: App, listen: str, *, shared: bool = False, tls: ServerTls | None = None
+    app: App | Answering, listen: str, *, shared: bool = False, tls: ServerTls | None = None
 ) -> HttpServer:
-    """Serve an application. Raises AddressInUse, CannotListen or ValueError (not an address)."""
+    """Serve what answers requests. Raises AddressInUse, CannotListen or ValueError (not an address)."""
     address = parse_listen(listen)
     bound = bind(address, shared=shared)
     if not address.path:
         address = Address(address.host, bound.getsockname()[1])
     config = ServerConfig(
-        app,
-        http=BoundedProtocol,
+        app,  # type: ignore[arg-type]  # handed on as it is to the protocol that knows what to do with it
+        interface="asgi3",
+        http=HttpConnection if isinstance(app, Answering) else BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
