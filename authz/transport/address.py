@@ -45,7 +45,14 @@ def grpc_peer(peer: str) -> str:
     return unquote(rest.rpartition(":")[0]).strip("[]")
 
 
-def socket_peer(transport: BaseTransport) -> str:
+def socket_peer(name: object) -> str:
+    """The host of a socket's `peername`: host and port first (IPv4, IPv6), or of a unix socket a path."""
+    if isinstance(name, tuple):
+        return str(name[0])
+    return UNIX if isinstance(name, str | bytes) else UNKNOWN
+
+
+def peer_of(transport: BaseTransport) -> str:
     """The host that a socket is connected to. A TCP peer that left already is nobody, not a unix socket."""
     name = transport.get_extra_info("peername")
     if isinstance(name, tuple):

@@ -15,7 +15,7 @@ import httptools
 import structlog
 from uvicorn.server import ServerState
 
-from authz.transport.address import socket_peer
+from authz.transport.address import peer_of
 from authz.transport.exchange import Answering, Head, Question
 from authz.transport.fault import FAILED, HEAD_TOO_LARGE, MALFORMED
 from authz.transport.lane.stepping import Remainder
@@ -77,7 +77,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        self._peer = socket_peer(transport)
+        self._peer = peer_of(transport)
         self._certificate = of_tls(transport.get_extra_info("ssl_object"))
         self._server.connections.add(self)  # type: ignore[arg-type]  # it shuts them down, nothing else
         self._heard = self._loop.time()

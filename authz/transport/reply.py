@@ -6,7 +6,8 @@ from http import HTTPStatus
 from msgspec import Struct
 
 from authz.decision import Header
-from authz.transport.headers import CONTROLS, encode
+from authz.header_text import CONTROLS
+from authz.transport.headers import encode
 
 JSON = "content-type: application/json"
 

@@ -14,11 +14,16 @@ from authz.report import Report
 from authz.request import Gateway, GatewayKind, Request
 from authz.store.protocols import Outcome
 from authz.subject import Subject
+from authz.transport.access_log import AccessLog
 from authz.transport.exchange import Answering
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.gateways import GatewayEntry, GatewayRegistry
+from authz.transport.grpc_services import GrpcServices
 from authz.transport.health import Health
 from authz.transport.http import HttpTransport
+from authz.transport.ratelimit import RateLimits
+from authz.transport.serve_grpcio import GrpcioServer, start_grpcio
+from authz.transport.serve_lane import LaneServer, start_lane
 from authz.transport.service import Desk
 from tests.transport.wire import Wire
 
@@ -160,6 +165,23 @@ def http_app(
 def grpc_app(service: FakeService, *, gateways: GatewayRegistry | None = None, **options: Any) -> ExtAuthz:
     observe = options.pop("observe", Counted())
     return ExtAuthz(Desk(service, observe), gateways or registry(), **options)
+
+
+GRPC_SERVERS = ("lane", "grpcio")
+"""What holds of one holds of the other."""
+
+
+async def start_grpc(
+    kind: str,
+    check: ExtAuthz,
+    log: AccessLog,
+    *,
+    limits: RateLimits | None = None,
+    listen: str = "127.0.0.1:0",
+) -> LaneServer | GrpcioServer:
+    """Serve over gRPC by one of `GRPC_SERVERS`."""
+    services = GrpcServices(check, log, limits)
+    return await (start_lane if kind == "lane" else start_grpcio)(services, listen)
 
 
 class Answer:
