@@ -37,6 +37,7 @@ from authz.ruleset import Authenticators, build_rules
 from authz.service import Service
 from authz.store.open import open_store, wall_clock
 from authz.store.protocols import StoreUnavailable
+from authz.telemetry.footprint import footprint
 from authz.telemetry.logging import configure_logging
 from authz.telemetry.metrics import CONTENT_TYPE, Metrics
 from authz.transport.access_log import AccessLog
@@ -246,6 +247,7 @@ class App:
             admin=str(config.admin.listen),
             store=str(self._loaded.store),
             config=self._loaded.digest,
+            **footprint(),
         )
 
     async def _start_grpc(self, listen: str, shared: bool) -> "LaneServer | GrpcioServer":

@@ -4,20 +4,24 @@ import os
 import time
 from pathlib import Path
 
+_STARTED = (
+    19  # of what follows the name in /proc/PID/stat (proc_pid_stat(5)): ticks since the machine's start
+)
+_RESIDENT = 1  # in /proc/PID/statm: pages
 
-def age() -> float | None:
-    """Seconds since the kernel started the process (proc_pid_stat(5)); None where it does not tell."""
+
+def footprint(process: Path = Path("/proc/self")) -> dict[str, float]:
+    """Seconds since the kernel started it, and MiB resident; nothing where the machine has no /proc.
+
+    The second is `process_resident_memory_bytes` in the metrics.
+    """
     try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int((process / "stat").read_text().rpartition(")")[2].split()[_STARTED])
+        resident = int((process / "statm").read_text().split()[_RESIDENT])
     except OSError:
-        return None
-    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
-
-
-def resident() -> int | None:
-    """Bytes of memory that the process has, as `process_resident_memory_bytes` in the metrics."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None
+        return {}
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    return {
+        "ready_after_s": round(age, 2),
+        "rss_mib": round(resident * os.sysconf("SC_PAGE_SIZE") / 2**20, 1),
+    }
