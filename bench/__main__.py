@@ -9,14 +9,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import lanes, ratelimits
+from bench import growth, lanes, latency, mixes, ratelimits
 from bench.machine import LOAD_CORE, facts, pin, require_tools
 from bench.peers import cache
 from bench.report import Report, write_docs
 from bench.section import Context, Section
 from bench.table import plain
 
-PARTS: dict[str, Callable[[Context], Section]] = {"grpc": lanes.run, "ratelimit": ratelimits.run}
+PARTS: dict[str, Callable[[Context], Section]] = {
+    "grpc": lanes.run,
+    "ratelimit": ratelimits.run,
+    "mixes": mixes.run,
+    "latency": latency.run,
+    "growth": growth.run,
+}
 
 
 def main() -> None:
