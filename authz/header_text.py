@@ -4,9 +4,11 @@ import re
 import string
 from urllib.parse import quote
 
+CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
+"""Octets that no header field may hold (RFC 9110 5.5)."""
+
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in "%" + string.ascii_letters)
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 
 
@@ -17,7 +19,10 @@ def is_request_id(text: str) -> bool:
 
 def is_field_value(text: str) -> bool:
     """Whether a value can stand in a header field (RFC 9110 5.5)."""
-    return text.isprintable() or _CONTROL.search(text) is None
+    if text.isprintable():
+        return True
+    octets = text.encode("utf-8", "surrogatepass")  # where only a control character has its octet
+    return len(octets.translate(None, CONTROLS)) == len(octets)
 
 
 def header_value(text: str) -> str:

@@ -45,7 +45,7 @@ def members_of(body: bytes) -> tuple[dict[str, bytes], int]:
 
     Raises NotAnObject, TooMuch and Repeated.
     """
-    if body.count(b'"') > MOST_QUOTES:
+    if len(body) > MOST_QUOTES and body.count(b'"') > MOST_QUOTES:
         raise TooMuch("The body holds too many fields.")
     try:
         if not body.isascii():

@@ -43,6 +43,12 @@ GOVERNED = frozenset(
     }
     | {"prompt", "input", "messages", "previous_response_id", "usage"}
 )
+# And what is sent beside it most often: no name that is governed in other letters.
+_AS_THEY_ARE = GOVERNED | {
+    "temperature", "top_p", "top_k", "stop", "seed", "user", "metadata", "system", "frequency_penalty",
+    "presence_penalty", "logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls", "store",
+    "reasoning_effort", "encoding_format", "dimensions", "min_p", "repetition_penalty",
+}  # fmt: skip
 CHOICES = frozenset({"n", "best_of", "n_cmpl"})  # the last is llama.cpp's own, and goes before its `n`
 OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 _TOOLS = frozenset({"tools", "functions"})
@@ -64,6 +70,7 @@ class Peek(Struct, frozen=True, kw_only=True):
     size: int = 0  # bytes of the body
     text: int = 0  # of them, without blanks around members and without those that limit the answer: no input
     tools: bool = False  # there are some
+    hints: bool = False  # a word in it may mean calls of tools, or input from elsewhere
     printed: int = 0  # tokens that printing what is in the body may add to it: see `_printed`
     points: bool = False  # a member points at input that is not in the body
     body: bytes = b""  # where it was read
@@ -151,7 +158,7 @@ def _governed(body: bytes) -> Peek:
     _refuse_disguised(members)
     limits, aside = _limits(members)
     several = not CHOICES.isdisjoint(members)
-    tools = not _TOOLS.isdisjoint(members)
+    tools, hints = not _TOOLS.isdisjoint(members), _hints_in(body)
     return Peek(
         model=_model(members),
         stream=_flag(members, "stream"),
@@ -161,7 +168,8 @@ def _governed(body: bytes) -> Peek:
         size=len(body),
         text=written - aside,
         tools=tools and any(len(members.get(name, b"")) > len("null") for name in _TOOLS),
-        printed=_printed(members, tools=tools),
+        hints=hints,
+        printed=_printed(members, tools=tools) if tools or hints else 0,
         points=_points(members),
         body=body,
     )
@@ -169,16 +177,20 @@ def _governed(body: bytes) -> Peek:
 
 def _refuse_disguised(members: dict[str, bytes]) -> None:
     """A governed name in other letters, which some readers take for it, and numbers without end."""
-    for name in members.keys() - GOVERNED:
-        folded = name.casefold()
-        if folded in GOVERNED:
-            message = f"Write {folded!r} exactly so: readers disagree about its letter case."
-            raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
     for name, raw in members.items():
+        if name not in _AS_THEY_ARE:
+            _as_it_is(name)
         if len(raw) > LONGEST_NUMBER and raw[0] in b"-0123456789":
             raise _Fault(
                 Reason.BAD_PARAMETER, "A number has too many digits.", name if name.isascii() else None
             )
+
+
+def _as_it_is(name: str) -> None:
+    folded = name.casefold()
+    if folded in GOVERNED:
+        message = f"Write {folded!r} exactly so: readers disagree about its letter case."
+        raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
 
 
 def _limits(members: dict[str, bytes]) -> tuple[Mapping[str, int], int]:
@@ -270,11 +282,26 @@ def _count(members: dict[str, bytes], name: str) -> int:
     return count
 
 
+# What a model reads from elsewhere. Inside a text the quotes would be escaped: only names and values match.
+ELSEWHERE = frozenset(
+    {"image", "image_url", "input_image", "input_file", "file", "document"}
+    | {"input_audio", "video_url", "audio_url", "image_embeds", "audio_embeds", "multimodal_data"}
+    | {"previous_response_id", "item_reference", "chat_template"}
+)
+_CALLS = (b'"tool_', b'"function_call')
+_HINTS = re.compile(rb'"(?:tool_|function_call|(?:%s)")' % "|".join(sorted(ELSEWHERE)).encode())
+
+
+def _hints_in(body: bytes) -> bool:
+    """A word may also be written with escapes."""
+    return _HINTS.search(body) is not None or (b"\\" in body and b"\\u00" in body)
+
+
 def _printed(members: dict[str, bytes], *, tools: bool) -> int:
     """Tools are printed on lines of their own, the arguments of their calls with spaces."""
     tokens = sum(more_tokens(members[name]) for name in _TOOLS if name in members) if tools else 0
     said = members.get("messages") or members.get("input") or b""
-    if b'"tool_' in said or b'"function_call' in said:
+    if any(call in said for call in _CALLS):
         tokens += said.count(b",") + said.count(b":")
     return tokens
 

@@ -10,7 +10,7 @@ from authz.canonical import Target
 from authz.edit_request import LIMITS_OF
 from authz.limit.growth import growth
 from authz.limit.pairs import PAIRS, pairs_of
-from authz.peek import OUTPUT_LIMITS, Peek
+from authz.peek import ELSEWHERE, OUTPUT_LIMITS, Peek
 from authz.quota import Unit
 from authz.request import BodyState, Request
 from authz.store.records import Model, Price
@@ -110,7 +110,7 @@ def bound_of(
     if counted is not None and not repeated:
         read = min(read, counted + overhead)
     # What was not looked at may hold anything.
-    elsewhere = has_body and (not peek.size or peek.points or reads_elsewhere(body))
+    elsewhere = has_body and (not peek.size or peek.points or (peek.hints and reads_elsewhere(body)))
     if elsewhere and context is not None:
         read = max(read, context * inputs)
     sure_input = context is not None or not elsewhere
@@ -137,13 +137,7 @@ def bound_of(
     )
 
 
-# What a model reads from elsewhere. Inside a text the quotes would be escaped: only names and values match.
-_ELSEWHERE = frozenset(
-    {"image", "image_url", "input_image", "input_file", "file", "document"}
-    | {"input_audio", "video_url", "audio_url", "image_embeds", "audio_embeds", "multimodal_data"}
-    | {"previous_response_id", "item_reference", "chat_template"}
-)
-_POINTER = re.compile(b'"(?:%s)"' % "|".join(sorted(_ELSEWHERE)).encode())
+_POINTER = re.compile(b'"(?:%s)"' % "|".join(sorted(ELSEWHERE)).encode())
 _DISGUISE = re.compile(rb'"(?:[a-z_]|\\u00[0-9a-fA-F]{2}){4,20}"')  # a word, some letters perhaps as escapes
 
 
@@ -153,4 +147,4 @@ def reads_elsewhere(body: bytes) -> bool:
         return True
     if b"\\u00" not in body:
         return False
-    return any(b"\\" in word and _text.decode(word) in _ELSEWHERE for word in _DISGUISE.findall(body))
+    return any(b"\\" in word and _text.decode(word) in ELSEWHERE for word in _DISGUISE.findall(body))

@@ -28,7 +28,6 @@ _LONGEST_KNOWN = 64
 
 CLIENT, GATEWAY, SPOOFED = 0, 1, 2
 """The heaps. What is spoofed stands in none."""
-
 _known: dict[str | bytes, tuple[str, int]] = {}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from authz.header_text import is_field_value
 from authz.transport.check.wire import Entry
-from authz.transport.headers import CLIENT, GATEWAY, Fields, classify
+from authz.transport.headers import CLIENT, SPOOFED, Fields, classify
 
 _MOST_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 160  # bytes
@@ -18,7 +18,8 @@ _REMEMBERED_PREFIX = "x-stainless-"  # the clients of OpenAI and Anthropic send 
 
 _KEY, _VALUE, _RAW_VALUE = 0x0A, 0x12, 0x1A  # field numbers 1, 2 and 3, each length-delimited
 
-_Read = tuple[str, int, str, bool]  # name, heap, value, whether a control character is in it
+_ODD = 2  # instead of a heap: spoofed, or with a control character in it
+_Read = tuple[str, int, str]  # name, heap, value
 _remembered: dict[bytes, _Read] = {}
 
 
@@ -26,35 +27,42 @@ def fields_of(entries: Iterable[bytes]) -> Fields:
     """The fields, told apart. Raises DecodeError where an entry is no HeaderValue."""
     client: dict[str, str] = {}
     gateway: dict[str, str] = {}
-    repeated: set[str] = set()
-    doubled: set[str] = set()
-    spoofed: list[str] = []
-    malformed: str | None = None
+    fields = Fields(client, gateway, set(), set(), [], None)
+    heaps = (client, gateway)
     remembered = _remembered
     for entry in entries:
-        name, heap, text, broken = remembered.get(entry) or _read(entry)
-        if broken:
-            malformed = name
-        if heap == CLIENT:
-            if name in client:
-                repeated.add(name)
-                text = f"{client[name]}, {text}"
-            client[name] = text
-        elif heap == GATEWAY:
-            if name in gateway:
-                doubled.add(name)
-                text = f"{gateway[name]}, {text}"
-            gateway[name] = text
+        name, heap, text = remembered.get(entry) or _read(entry)
+        if heap == _ODD:
+            heap = _take_odd(entry, fields)
+            if heap == SPOOFED:
+                continue
+        into = heaps[heap]
+        if name in into:
+            (fields.repeated if heap == CLIENT else fields.doubled).add(name)
+            into[name] = f"{into[name]}, {text}"
         else:
-            spoofed.append(name)
-    return Fields(client, gateway, repeated, doubled, spoofed, malformed)
+            into[name] = text
+    return fields
+
+
+def _take_odd(entry: bytes, fields: Fields) -> int:
+    """Note what is odd about a field. Its heap."""
+    key, value = split(entry)
+    name, heap = classify(key)
+    if not is_field_value(value.decode("latin-1")):
+        fields.malformed = name
+    if heap == SPOOFED:
+        fields.spoofed.append(name)
+    return heap
 
 
 def _read(entry: bytes) -> _Read:
     key, value = split(entry)
     name, heap = classify(key)
     text = value.decode("latin-1")
-    read = (name, heap, text, not is_field_value(text))
+    if heap == SPOOFED or not is_field_value(text):
+        return name, _ODD, text
+    read = (name, heap, text)
     if len(entry) <= _LONGEST_REMEMBERED and (name in _REMEMBERED or name.startswith(_REMEMBERED_PREFIX)):
         if len(_remembered) >= _MOST_REMEMBERED:
             _remembered.clear()
