@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import growth, lanes, latency, mixes, ratelimits
+from bench import behind_envoy, growth, http, lanes, latency, mixes, ratelimits
 from bench.machine import LOAD_CORE, facts, pin, require_tools
 from bench.peers import cache
 from bench.report import Report, write_docs
@@ -18,6 +18,8 @@ from bench.table import plain
 
 PARTS: dict[str, Callable[[Context], Section]] = {
     "grpc": lanes.run,
+    "http": http.run,
+    "envoy": behind_envoy.run,
     "ratelimit": ratelimits.run,
     "mixes": mixes.run,
     "latency": latency.run,

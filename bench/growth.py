@@ -61,7 +61,7 @@ def section(rounds: Sequence[dict[int, Figures]]) -> Section:
         name="growth",
         title="From a hundred keys to a million",
         how="In one process without a wire, in memory: one limit by key, so that each key has a counter. CPU of the deciding thread; the "
-        "longest single decision, whatever stopped it (a garbage collection, a table that grew).",
+        "longest single decision, garbage collection or upkeep of the store.",
         columns=COLUMNS,
         rows=rows,
         claims=[

@@ -42,7 +42,7 @@ class Figures(msgspec.Struct, frozen=True):
     uniform_us: float  # CPU for each decision
     zipf_us: float
     growing_us: float  # the same while counters are made
-    pause_ms: float  # the longest decision, in thread CPU time
+    pause_ms: float  # the longest decision, collection or upkeep, in thread CPU time
     bytes_per_counter: float
     admitted: int  # of `expected`
     expected: int
@@ -65,21 +65,30 @@ def _minted(number: int) -> MintedKey:
     return MintedKey(id=f"key_{number:016d}", key=key, digest=sha256(key.encode()).digest(), display="")
 
 
-def measure(count: int) -> Figures:
+def measure(count: int, decisions: int = DECISIONS) -> Figures:
     lab = Lab(CONFIG)
     lab.clock.now = time.time_ns() // 1_000_000
     keys = _register(lab, count)
     gc.collect()
     gc.freeze()  # as the service does at its start
     chance = random.Random(1)
-    pauses: list[float] = []
+    longest = 0.0
     admitted = 0
+    clock = time.thread_time
+    collecting = 0.0
+
+    def collector(phase: str, _: object) -> None:
+        """Told of each garbage collection, also of those between two decisions."""
+        nonlocal longest, collecting
+        if phase == "start":
+            collecting = clock()
+        else:
+            longest = max(longest, clock() - collecting)
 
     def decide(drawn: list[str]) -> float:
-        """CPU seconds of the decisions, each timed by itself."""
-        nonlocal admitted
+        """CPU seconds of the decisions, each timed by itself; then what the store does every now and then."""
+        nonlocal admitted, longest
         total = 0.0
-        clock = time.thread_time
         decider, request = lab.decider, lab.request
         for key in drawn:
             asked = request(target="/one", key=key)
@@ -87,36 +96,40 @@ def measure(count: int) -> Figures:
             decision = step(decider.decide(asked))
             took = clock() - begun
             total += took
-            pauses.append(took)
+            if took > longest:
+                longest = took
             admitted += isinstance(decision, Allow)
+        begun = clock()
+        lab.store.keep_up()
+        longest = max(longest, clock() - begun)
         return total
 
     decide(keys[:100])
-    lab.store.keep_up()
     gc.collect()
     before = resident_bytes()
+    gc.callbacks.append(collector)
     growing = 0.0
-    for start in range(0, count, 10_000):
-        growing += decide(keys[start : start + 10_000])
-    gc.collect()
-    grown = resident_bytes() - before - len(pauses) * 32  # of the list of pauses: a float and a pointer each
-    evenly = [chance.choices(keys, k=DECISIONS // BATCHES) for _ in range(BATCHES)]
+    for start in range(0, count, 1000):
+        growing += decide(keys[start : start + 1000])
+    grown = resident_bytes() - before
+    evenly = [chance.choices(keys, k=decisions // BATCHES) for _ in range(BATCHES)]
     weights = list(accumulate((at + 1) ** -_EXPONENT for at in range(count)))
-    skewed = [chance.choices(keys, cum_weights=weights, k=DECISIONS // BATCHES) for _ in range(BATCHES)]
+    skewed = [chance.choices(keys, cum_weights=weights, k=decisions // BATCHES) for _ in range(BATCHES)]
     del weights
     uniform, zipf = [], []
     for one, other in zip(evenly, skewed, strict=True):
         uniform.append(decide(one))
         zipf.append(decide(other))
+    gc.callbacks.remove(collector)
     return Figures(
         keys=count,
-        uniform_us=sorted(uniform)[BATCHES // 2] / (DECISIONS // BATCHES) * 1e6,
-        zipf_us=sorted(zipf)[BATCHES // 2] / (DECISIONS // BATCHES) * 1e6,
+        uniform_us=sorted(uniform)[BATCHES // 2] / (decisions // BATCHES) * 1e6,
+        zipf_us=sorted(zipf)[BATCHES // 2] / (decisions // BATCHES) * 1e6,
         growing_us=growing / count * 1e6,
-        pause_ms=max(pauses) * 1000,
+        pause_ms=longest * 1000,
         bytes_per_counter=max(0, grown) / count,
         admitted=admitted,
-        expected=min(100, count) + count + 2 * DECISIONS,
+        expected=min(100, count) + count + 2 * decisions,
     )
 
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 class Recipe(Struct, frozen=True):
     """How a peer is had."""
 
-    tool: str  # `go` or `pip`
+    tool: str  # `go`, or `pip` into an environment of its own
     package: str
     version: str
     program: str
@@ -47,7 +47,7 @@ class Peer(Enum):
         "half the job: who a request is from (a password of an htpasswd file), no limits",
     )  # fmt: skip
     LITELLM = Recipe(
-        "pip", "litellm[proxy]", "", "litellm", "a whole proxy: what it relays is part of its cost"
+        "pip", "litellm[proxy]", "1.109.1", "litellm", "a whole proxy: what it relays is part of its cost"
     )
 
 
