@@ -97,5 +97,7 @@ SWEEP = _compose("sweep", *_KINDS, "admitting", "counters", "records", *_EXPIRIN
 EXTEND = _compose("extend", "slots", "records", "objections", "remembering")
 FIND = _compose("find", "records", "objections")
 DRAW = _compose("draw", "records", "labels", "closing", "remembering", "replaying")
+COUNT = _compose("count", "kinds/aligned", "fixed")
+TAKE_BACK = _compose("take_back", "kinds/aligned", "kinds/aligned_settling", "fixed")
 
-ALL = (RESERVE, PEEK, SETTLE, CANCEL, SWEEP, EXTEND, FIND, DRAW)
+ALL = (RESERVE, PEEK, SETTLE, CANCEL, SWEEP, EXTEND, FIND, DRAW, COUNT, TAKE_BACK)
