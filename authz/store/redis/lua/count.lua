@@ -41,24 +41,20 @@ while at <= last do
     local before = states[i].used
     used = used + 1
     answer[used] = before
-    if amount > 0 then
-      if size * 2 >= most and not found[i + 1] then
-        verdict = NO_ROOM
-      elseif asked[hold + 3] == 0 and verdict == RESERVED and amount > asked[hold + 1] - before then
-        verdict = DENIED
-      end
+    if size * 2 >= most and not found[i + 1] then
+      verdict = NO_ROOM
+    elseif verdict == RESERVED and amount > 0 and asked[hold + 3] == 0 and amount > asked[hold + 1] - before then
+      verdict = DENIED
     end
   end
   if verdict == RESERVED then
     for hold = from, to, 4 do
-      local i, amount = asked[hold], asked[hold + 2]
-      if amount > 0 then
-        if not found[i + 1] then
-          found[i + 1], size = true, size + 1
-        end
-        kind.charge(states[i], min(MAX, amount))
-        charged[i] = true
+      local i = asked[hold]
+      if not found[i + 1] then
+        found[i + 1], size = true, size + 1
       end
+      kind.charge(states[i], min(MAX, asked[hold + 2]))
+      charged[i] = true
     end
   end
   verdicts[#verdicts + 1] = string.char(verdict)
