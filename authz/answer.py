@@ -12,6 +12,7 @@ from authz.limit.headers import rate_headers
 from authz.limit.planned import Planned, Standings
 from authz.limit.spending import Spending
 from authz.limit.verdict import verdict
+from authz.passage import REQUEST_ID, RESERVATION, Passage
 from authz.peek import OUTPUT_LIMITS
 from authz.preference import NO_WISHES
 from authz.refusal import Refusal
@@ -30,34 +31,33 @@ def allow(
     planned: Sequence[Planned],
     outcome: Reserved,
     reservation: str | None,
+    passage: Passage,
 ) -> Allow:
     """Let it through. With `admission: fitted` its answer is limited to what is held for it."""
     known.limits = Standings(planned, outcome)
     fitted = known.admission == "fitted" and spending.bound is not known.bound
     limited = spending.bound.answer if fitted else None
-    request, subject, target = known.request, spending.subject, spending.target
-    backend = known.wishes.target or upstream.choose(rules.backends, known.model)
-    present, absent = upstream.identity(
-        subject,
-        model=known.model,
-        reservation=reservation,
-        request_id=request.request_id,
-        backend=backend.name if backend is not None else None,
-    )
-    query, cookie_set, cookie_gone = upstream.strip_credentials(
-        request, target.query, taken.credential_params, taken.credential_cookies
-    )
-    own: list[Header] = [*subject.headers, *cookie_set]
-    if backend is not None and backend.credential is not None and request.gateway.proven:
-        own.append((backend.credential.header, backend.credential.value))
+    request = known.request
+    steady, remove, query = passage.upstream, passage.remove, None
+    upstream_headers = (*steady, (REQUEST_ID, request.request_id))
+    if reservation is not None:
+        upstream_headers += ((RESERVATION, reservation),)
+    else:
+        remove += (RESERVATION,)
+    own: list[Header] = []
+    if taken.credential_params or taken.credential_cookies:
+        query, own, gone = upstream.strip_credentials(
+            request, spending.target.query, taken.credential_params, taken.credential_cookies
+        )
+        remove += gone
     if known.wishes is not NO_WISHES:
         own += preference.gateway_headers(known.wishes, request.gateway.kind)
     if taken.request_id_header is not None:
         own.append((taken.request_id_header, known.client_request_id))
-    remove: tuple[str, ...] = (*taken.remove, *absent, *cookie_gone)
     if own:  # a gateway may remove after it sets: no name stands in both lists
+        upstream_headers += tuple(own)
         kept = {name for name, _ in own}
-        remove = tuple(name for name in remove if name not in kept)
+        remove = tuple([name for name in remove if name not in kept])
     client: tuple[Header, ...] = (("x-request-id", request.request_id),)
     if limited is not None:
         client += ((MAX_TOKENS, str(limited)),)
@@ -66,13 +66,14 @@ def allow(
     return Allow(
         request_id=request.request_id,
         route=taken.name,
-        subject=subject,
+        subject=spending.subject,
         model=known.model,
-        backend=backend.name if backend is not None else None,
+        backend=known.backend.name if known.backend is not None else None,
         reservation=reservation,
-        upstream=(*present, *own),
+        upstream=upstream_headers,
         remove=remove,
         client=client,
+        steady=steady,
         query=query,
         limits=known.limits,
         edit=_edit_of(spending, taken, limited) if request.can_edit else None,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -41,18 +42,26 @@ from authz.telemetry.metrics import CONTENT_TYPE, Metrics
 from authz.transport.access_log import AccessLog
 from authz.transport.caddy_log import CaddyLog
 from authz.transport.configured import addresses, logging_gateways, registry_of, tls_files
+from authz.transport.cut_off import CutOff
 from authz.transport.ext_authz import ExtAuthz
+from authz.transport.grpc_services import GrpcServices
 from authz.transport.health import Health
 from authz.transport.http import HttpTransport
 from authz.transport.listen import CannotListen
 from authz.transport.ratelimit import RateLimits
 from authz.transport.request_id import RequestIds
-from authz.transport.serve import GrpcServer, HttpServer, start_grpc, start_http
+from authz.transport.serve import HttpServer, start_http
+from authz.transport.serve_lane import start_lane
+from authz.transport.serve_other import OtherServer
 from authz.transport.service import Desk
 from authz.transport.tls import ServerTls, TlsFiles
 from authz.workers.metrics import gather
 from authz.workers.place import Worker
 from authz.workers.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from authz.transport.serve_grpcio import GrpcioServer
+    from authz.transport.serve_lane import LaneServer
 
 LINGER = 2.0
 """Seconds that a replica still answers after it has told the gateways to go to another one.
@@ -81,6 +90,18 @@ class RateLimitFiles:
     compat: bool = False  # a refused request is charged too
 
 
+GrpcServerName = Literal["lane", "grpcio"]
+"""Who serves `decisions.grpc`: our own server, or grpcio's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asks for beside the config."""
+
+    ratelimit: RateLimitFiles | None = None
+    grpc_server: GrpcServerName = "lane"
+
+
 class App:
     """One running authz."""
 
@@ -89,9 +110,10 @@ class App:
         path: Path,
         loaded: Loaded,
         worker: Worker | None = None,
-        ratelimit: RateLimitFiles | None = None,
+        asked: Asked | None = None,
     ) -> None:
-        """`worker`: one of several processes at the same addresses. Raises ConfigErrors for `ratelimit`."""
+        """`worker`: one of several processes at the same addresses. Raises ConfigErrors for rate limits."""
+        asked = asked or Asked()
         self._worker = worker
         self._path = path
         self._loaded = loaded
@@ -99,6 +121,7 @@ class App:
         self._store.keep_ledger(loaded.config.ledger.retention)
         self._authenticators = Authenticators(loaded.config, self._store.directory, wall_clock)
         rules = build_rules(loaded, self._authenticators, self._store.directory)
+        self._cut_off = CutOff()
         self.metrics = Metrics(
             version=__version__,
             config=self._digest,
@@ -107,6 +130,7 @@ class App:
             tried=lambda: self._store.trials.totals,
             without=lambda: self._store.without,
             allowances=lambda: self._store.allowances,
+            cut_off=lambda: self._cut_off.counts,
             shared=lambda: self._store.shared,
             names=lambda counter: name_of(counter, self._policies()),
         )
@@ -141,19 +165,22 @@ class App:
         self._http = HttpTransport(desk, gateways, self.health, max_body=largest, reject=settlements.rejected)
         self._check = ExtAuthz(desk, gateways, max_body=largest)
         self._log = AccessLog(service, gateways, reject=settlements.rejected)
-        self._limits = self._limits_in(ratelimit) if ratelimit is not None else None
+        self._limits = self._limits_in(asked.ratelimit) if asked.ratelimit is not None else None
         self._rate_limits = (
             RateLimits(self._limits.limiter, gateways, store_failed=self.metrics.store_failed)
             if self._limits is not None
             else None
         )
+        self._services = GrpcServices(self._check, self._log, self._rate_limits)
         self._caddy_log = CaddyLog(service, logging_gateways(loaded.config), settlements.rejected)
         self._admin = AdminApp(_access(loaded.config), self.health, self._metrics, CONTENT_TYPE)
         self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
         self._retiring: set[asyncio.Task[None]] = set()
         self._tls = _tls(tls_files(loaded.config))
         self._servers: list[HttpServer] = []
-        self._grpc: GrpcServer | None = None
+        self._grpc_server = asked.grpc_server
+        self._grpc: LaneServer | GrpcioServer | None = None
+        self._other: OtherServer | None = None
 
     def _limits_in(self, files: RateLimitFiles) -> LimitsInForce:
         found = load_limits(files.directory)
@@ -198,10 +225,7 @@ class App:
         if self._worker is not None:
             told = AdminApp(self._admin.access, self.health, self._own_metrics, CONTENT_TYPE)
             self._servers.append(await start_http(told, f"unix:{self._worker.socket}"))
-        grpc = str(config.decisions.grpc)
-        self._grpc = await start_grpc(
-            self._check, self._log, grpc, limits=self._rate_limits, shared=shared, tls=self._tls
-        )
+        self._grpc = await self._start_grpc(str(config.decisions.grpc), shared)
         await self._caddy_log.start(shared=shared)
         await self._watcher.start()
         if self._limits is not None:
@@ -209,15 +233,29 @@ class App:
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not walk it again
         self.health.started()
+        other = config.decisions.grpc_other
+        if other is not None:
+            self._other = OtherServer(self._services.names, str(other), shared=shared, tls=self._tls)
+            self._other.start()
         _warn(self._loaded)
         log.info(
             "serving",
             http=str(config.decisions.http),
             grpc=str(config.decisions.grpc),
+            grpc_other=str(other) if other is not None else "none",
             admin=str(config.admin.listen),
             store=str(self._loaded.store),
             config=self._loaded.digest,
         )
+
+    async def _start_grpc(self, listen: str, shared: bool) -> "LaneServer | GrpcioServer":
+        if self._grpc_server == "lane":
+            return await start_lane(
+                self._services, listen, shared=shared, tls=self._tls, cut_off=self._cut_off
+            )
+        from authz.transport.serve_grpcio import start_grpcio  # takes long
+
+        return await start_grpcio(self._services, listen, shared=shared, tls=self._tls)
 
     async def _teach(self) -> None:
         """Learn again what was used before. Without it estimates are coarser for a while, nothing else."""
@@ -233,6 +271,8 @@ class App:
         self.health.drain()
         if self._grpc is not None:
             await self._grpc.drain()
+            if self._other is not None:
+                await self._other.drain()
             for server in self._servers:
                 server.drain()
             if await self._store.others():
@@ -240,7 +280,7 @@ class App:
         await self._watcher.stop()
         if self._limits is not None:
             await self._limits.stop()
-        grpc = [self._grpc.stop()] if self._grpc is not None else []
+        grpc = [server.stop() for server in (self._grpc, self._other) if server is not None]
         await asyncio.gather(*(server.stop() for server in self._servers), *grpc, self._caddy_log.stop())
         await self._authenticators.close()
         await self._store.close()
@@ -349,9 +389,9 @@ def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
     return changed
 
 
-async def serve(path: Path, worker: Worker | None = None, ratelimit: RateLimitFiles | None = None) -> None:
+async def serve(path: Path, worker: Worker | None = None, asked: Asked | None = None) -> None:
     """Run until SIGTERM or SIGINT. Raises ConfigErrors, StoreUnavailable, CannotListen."""
-    app = App(path, load_config(path), worker, ratelimit)
+    app = App(path, load_config(path), worker, asked)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -363,17 +403,17 @@ async def serve(path: Path, worker: Worker | None = None, ratelimit: RateLimitFi
         await app.stop()
 
 
-def run(path: Path, worker: Worker | None = None, ratelimit: RateLimitFiles | None = None) -> None:
+def run(path: Path, worker: Worker | None = None, asked: Asked | None = None) -> None:
     """`serve` on the fastest loop there is. Logs are for a person on a terminal, else JSON."""
     _log()
     if worker is not None:
         structlog.contextvars.bind_contextvars(worker=worker.number)
     if sys.platform == "win32":
-        asyncio.run(serve(path, worker, ratelimit))
+        asyncio.run(serve(path, worker, asked))
         return
     import uvloop
 
-    uvloop.run(serve(path, worker, ratelimit))
+    uvloop.run(serve(path, worker, asked))
 
 
 def supervise(command: Sequence[str], workers: int) -> None:

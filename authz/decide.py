@@ -6,7 +6,7 @@ coroutine once and have its answer. Otherwise it awaits bare futures only.
 
 from collections.abc import Callable, Sequence
 
-from authz import canonical, preference, reading
+from authz import canonical, preference, reading, upstream
 from authz.answer import allow, exhausted, limit_of, refuse
 from authz.authenticate.presented import Presented, Twice
 from authz.authenticate.protocol import Refused
@@ -174,6 +174,9 @@ class Decider:
             if planner is not None:
                 plan = plan.with_part(planner.of_amount(spending, self._clock(), wishes.concurrent))
         planned, holds = plan.parts, plan.holds
+        known.backend = wishes.target or upstream.choose(rules.backends, model)
+        proven = request.gateway.proven
+        passage = known.route.passages.of(subject, model, known.backend, proven=proven)
         if not spending.bound.sure and any(each.policy.quota.unit in TOKEN_UNITS for each in planned):
             return refuse(known, _UNBOUNDED)
         if record is None and known.bound.input and self._is_priced(planned):
@@ -208,7 +211,9 @@ class Decider:
             self._tried(planned, outcome, self._clock())
         if isinstance(outcome, Exhausted):
             return exhausted(rules, known, spending, planned, outcome)
-        return allow(rules, known, known.route, spending, planned, outcome, outcome.name or reservation)
+        return allow(
+            rules, known, known.route, spending, planned, outcome, outcome.name or reservation, passage
+        )
 
     def _is_priced(self, planned: Sequence[Planned]) -> bool:
         """Whether money is limited and models cost some: what names none of them would be free.

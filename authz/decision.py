@@ -40,7 +40,8 @@ class LimitState(Struct, frozen=True, gc=False):
 class Allow(Struct, frozen=True, kw_only=True):
     """Let it through.
 
-    `upstream` replaces the client's headers of those names; `remove` are taken
+    `upstream` replaces the client's headers of those names, and begins with `steady`: what it has in
+    common with other requests of the caller, the same object each time. `remove` are taken
     off the request; `client` goes onto the response. `query` is the query
     string without credentials, or None when it is to stay as it came.
     """
@@ -54,6 +55,7 @@ class Allow(Struct, frozen=True, kw_only=True):
     upstream: tuple[Header, ...]
     remove: tuple[str, ...]
     client: tuple[Header, ...]
+    steady: tuple[Header, ...] = ()
     query: str | None = None
     limits: Sequence[LimitState] = ()
     edit: str | None = None  # how the gateway changes the body, see `authz.edit`

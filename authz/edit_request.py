@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from authz.edit import Splice
-from authz.peek import OUTPUT_LIMITS, Peek, Place
+from authz.peek import OUTPUT_LIMITS, Peek
 
 IncludeUsage = bool | Literal["continuous"]
 """Whether a stream is asked for its usage; `continuous`: in each of its chunks (vLLM)."""
@@ -29,7 +29,6 @@ llama.cpp lets `n_predict` override any of them."""
 # The Responses API and Anthropic's messages report without being asked.
 ASKABLE = frozenset({"/v1/chat/completions", "/v1/completions"})
 
-_NO_PLACE: Place = (0, b"null")
 _options = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -38,7 +37,7 @@ def ask_for_usage(path: str, body: Peek, wanted: IncludeUsage) -> Iterator[Splic
     if not wanted or not body.stream or path not in ASKABLE:
         return
     wishes = ["include_usage"] if wanted is True else ["include_usage", "continuous_usage_stats"]
-    place = body.places.get("stream_options")
+    place = body.place("stream_options")
     if place is None:  # the object has a member, `stream`: a comma is right
         yield Splice(body.opening, 0, f'"stream_options":{{{_true(wishes)}}},')
         return
@@ -63,18 +62,22 @@ def limit_answer(path: str, body: Peek, tokens: int) -> Iterator[Splice]:
     """The splices that limit each answer to so many tokens. The path is in LIMITS_OF, the body no `{}`."""
     own, limited = LIMITS_OF[path], False
     for name in OUTPUT_LIMITS:
-        offset, raw = body.places.get(name, _NO_PLACE)
-        if raw != b"null":
+        limit = body.limits.get(name)
+        if limit is not None:
             limited = limited or name in own
-            if int(raw) > tokens:
-                yield Splice(offset, len(raw), str(tokens))
+            if limit > tokens:
+                yield _in_place_of(name, body, tokens)
     if limited:
         return
-    offset, raw = body.places.get(own[0], _NO_PLACE)
-    if offset:  # it is there, and null
-        yield Splice(offset, len(raw), str(tokens))
-    else:
-        yield Splice(body.opening, 0, f'"{own[0]}":{tokens},')
+    yield _in_place_of(own[0], body, tokens)
+
+
+def _in_place_of(name: str, body: Peek, tokens: int) -> Splice:
+    """The member set to a number; a new one where there is none. The body is no `{}`."""
+    place = body.place(name)
+    if place is None:
+        return Splice(body.opening, 0, f'"{name}":{tokens},')
+    return Splice(place[0], len(place[1]), str(tokens))
 
 
 def joined(splices: Iterable[Splice]) -> list[Splice]:

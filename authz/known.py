@@ -12,6 +12,7 @@ from authz.preference import NO_WISHES, Wishes
 from authz.request import Request
 from authz.route import Route
 from authz.subject import Subject
+from authz.upstream import Backend
 
 
 class Known(Struct):
@@ -23,6 +24,7 @@ class Known(Struct):
     route: Route | None = None
     subject: Subject | None = None
     model: str | None = None
+    backend: Backend | None = None  # the model server; None: there is one, which the gateway knows
     bound: Bound | None = None  # the most that it may use
     admission: Admission = "worst_case"
     held: Bound | None = None  # less than the bound where the answer is limited, or expected to be short

@@ -7,29 +7,23 @@ could disagree about a field we govern is refused (attacks 84-89).
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 
 import msgspec
 from msgspec import Raw, Struct
 
+from authz.members import NotAnObject, Place, Repeated, TooMuch, members_of, place_of
 from authz.printed import more_tokens
 from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import BodyState, Request
 
-MOST_QUOTES = 200_000  # bounds the work on a hostile body: at most 100,000 strings or keys
-MOST_FIELDS = 256
 LONGEST_MODEL = 256
-LONGEST_NAME = 256
 MOST_CHOICES = 128
 MOST_PROMPTS = 2048  # as many inputs as the OpenAI API takes in one request
 LONGEST_NUMBER = 32
 
-_NAME = rb'"(?:[^"\\]++|\\.)*+"[ \t\r\n]*:[ \t\r\n]*'
-_OPENING = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*(?:" + _NAME + rb")?", re.DOTALL)
-_NEXT = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*" + _NAME, re.DOTALL)
-_CLOSING = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*")
 _MODEL = re.compile(r"[!-~](?:[ -~]*[!-~])?", re.ASCII)
-_fields = msgspec.json.Decoder(dict[str, Raw])
 _text = msgspec.json.Decoder(str)
 _texts = msgspec.json.Decoder(list[str])
 _items = msgspec.json.Decoder(list[Raw])
@@ -49,6 +43,12 @@ GOVERNED = frozenset(
     }
     | {"prompt", "input", "messages", "previous_response_id", "usage"}
 )
+# And what is sent beside it most often: no name that is governed in other letters.
+_AS_THEY_ARE = GOVERNED | {
+    "temperature", "top_p", "top_k", "stop", "seed", "user", "metadata", "system", "frequency_penalty",
+    "presence_penalty", "logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls", "store",
+    "reasoning_effort", "encoding_format", "dimensions", "min_p", "repetition_penalty",
+}  # fmt: skip
 CHOICES = frozenset({"n", "best_of", "n_cmpl"})  # the last is llama.cpp's own, and goes before its `n`
 OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 _TOOLS = frozenset({"tools", "functions"})
@@ -56,12 +56,7 @@ _TOOLS = frozenset({"tools", "functions"})
 _POINTERS = frozenset(
     {"conversation", "images", "image_data", "prompt_embeds", "multi_modal_data", "chat_template"}
 )
-_EDITABLE = frozenset({"stream_options", *OUTPUT_LIMITS})
-
-Place = tuple[int, bytes]
-"""Where in the body a member's value begins, and the value as it is written there."""
-
-_NOWHERE: Mapping[str, Place] = {}
+_NONE: Mapping[str, int] = {}
 
 
 class Peek(Struct, frozen=True, kw_only=True):
@@ -69,16 +64,34 @@ class Peek(Struct, frozen=True, kw_only=True):
 
     model: str | None = None
     stream: bool = False
-    max_output: int | None = None  # tokens; the largest of the fields that ask for it
+    limits: Mapping[str, int] = _NONE  # tokens that OUTPUT_LIMITS ask for; null asks for none
     choices: int = 1  # answers produced per prompt: the largest of CHOICES
     prompts: int = 1
     size: int = 0  # bytes of the body
-    text: int = 0  # of them, without the members that limit the answer: no input is in those
-    opening: int = 0  # where the first member may begin: behind the brace
+    text: int = 0  # of them, without blanks around members and without those that limit the answer: no input
     tools: bool = False  # there are some
+    hints: bool = False  # a word in it may mean calls of tools, or input from elsewhere
     printed: int = 0  # tokens that printing what is in the body may add to it: see `_printed`
     points: bool = False  # a member points at input that is not in the body
-    places: Mapping[str, Place] = _NOWHERE  # of the members that a gateway may be told to change
+    body: bytes = b""  # where it was read
+
+    @property
+    def max_output(self) -> int | None:
+        """Tokens: the largest of the fields that ask for it."""
+        return max(self.limits.values()) if self.limits else None
+
+    @property
+    def opening(self) -> int:
+        """Where the first member may begin: behind the brace."""
+        return self.body.index(b"{") + 1
+
+    def place(self, name: str) -> Place | None:
+        """Where a member's value stands in the body; None: there is no such member."""
+        return place_of(name, self.body) if self.size else None
+
+    def __repr__(self) -> str:
+        """The body is shown by nothing."""
+        return f"<Peek of {self.size} bytes for {self.model}>"
 
 
 NOTHING = Peek()
@@ -131,96 +144,79 @@ def is_json(content_type: str) -> bool:
     return all(value.strip('"') in ("utf-8", "utf8") for value in charset)
 
 
-def _members(body: bytes) -> tuple[dict[str, bytes], Mapping[str, Place], int]:
-    """The object's members, see `_laid` for the rest. Refuses invalid JSON and too much of anything."""
-    if body.count(b'"') > MOST_QUOTES:
-        raise _Fault(Reason.BODY_TOO_LARGE, "The body holds too many fields.")
+def _governed(body: bytes) -> Peek:
     try:
-        body.decode("utf-8")
-        fields = _fields.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _Fault(Reason.BAD_BODY, "The body is not a valid JSON object in UTF-8.") from error
-    if len(fields) > MOST_FIELDS:
-        raise _Fault(Reason.BODY_TOO_LARGE, f"The body has more than {MOST_FIELDS} fields.")
-    if any(len(name) > LONGEST_NAME for name in fields):
-        raise _Fault(Reason.BODY_TOO_LARGE, f"A field's name is longer than {LONGEST_NAME} characters.")
-    raws = {name: bytes(raw) for name, raw in fields.items()}
-    return raws, *_laid(body, raws)
+        members, written = members_of(body)
+    except NotAnObject as error:
+        raise _Fault(Reason.BAD_BODY, str(error)) from error
+    except TooMuch as error:
+        raise _Fault(Reason.BODY_TOO_LARGE, str(error)) from error
+    except Repeated as error:
+        raise _Fault(
+            Reason.DUPLICATE_FIELD, str(error), error.name if error.name in GOVERNED else None
+        ) from error
+    _refuse_disguised(members)
+    limits, aside = _limits(members)
+    several = not CHOICES.isdisjoint(members)
+    tools, hints = not _TOOLS.isdisjoint(members), _hints_in(body)
+    return Peek(
+        model=_model(members),
+        stream=_flag(members, "stream"),
+        limits=limits,
+        choices=max(_whole(members, each, 1, MOST_CHOICES) or 1 for each in CHOICES) if several else 1,
+        prompts=_prompts(members),
+        size=len(body),
+        text=written - aside,
+        tools=tools and any(len(members.get(name, b"")) > len("null") for name in _TOOLS),
+        hints=hints,
+        printed=_printed(members, tools=tools) if tools or hints else 0,
+        points=_points(members),
+        body=body,
+    )
 
 
-def _laid(body: bytes, raws: dict[str, bytes]) -> tuple[Mapping[str, Place], int]:
-    """The decoder keeps the last of two equal names: lay its members over the text; nothing may be left.
-
-    Members come in order of first appearance, so with a repeat either a value
-    does not match or text remains. Costs one regex match a member. Returns where
-    some of them are, and how many bytes those that limit the answer take.
-    """
-    pattern, position = _OPENING, 0
-    places: dict[str, Place] = {}
-    aside = 0
-    for name, raw in raws.items():
-        member = pattern.match(body, position)
-        if member is None or not body.startswith(raw, member.end()):
-            raise _repeated(name)
-        behind, begin = position, member.end()
-        position = begin + len(raw)
-        pattern = _NEXT
-        if name in GOVERNED:
-            if name in _EDITABLE:
-                places[name] = (begin, raw)
-                if name != "stream_options":
-                    aside += position - (
-                        behind or body.index(b"{")
-                    )  # with its comma, or the brace in its place
-        elif (folded := name.casefold()) in GOVERNED:
-            message = f"Write {folded!r} exactly so: readers disagree about its letter case."
-            raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
+def _refuse_disguised(members: dict[str, bytes]) -> None:
+    """A governed name in other letters, which some readers take for it, and numbers without end."""
+    for name, raw in members.items():
+        if name not in _AS_THEY_ARE:
+            _as_it_is(name)
         if len(raw) > LONGEST_NUMBER and raw[0] in b"-0123456789":
             raise _Fault(
                 Reason.BAD_PARAMETER, "A number has too many digits.", name if name.isascii() else None
             )
-    if raws and _CLOSING.fullmatch(body, position) is None:
-        raise _repeated(None)
-    return places, aside
 
 
-def _repeated(name: str | None) -> _Fault:
-    return _Fault(
-        Reason.DUPLICATE_FIELD, "A field appears twice in the body.", name if name in GOVERNED else None
-    )
+def _as_it_is(name: str) -> None:
+    folded = name.casefold()
+    if folded in GOVERNED:
+        message = f"Write {folded!r} exactly so: readers disagree about its letter case."
+        raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
 
 
-def _governed(body: bytes) -> Peek:
-    raws, places, aside = _members(body)
-    most: int | None = None
-    for name in places:
-        if name == "stream_options":
-            if raws[name][:1] not in b"{n":
-                raise _Fault(Reason.BAD_PARAMETER, "`stream_options` must be an object.", name)
-        elif (limit := _whole(raws, name, 1, 2**31 - 1)) is not None and (most is None or limit > most):
-            most = limit
-    return Peek(
-        model=_model(raws),
-        stream=_flag(raws, "stream"),
-        max_output=most,
-        choices=1
-        if CHOICES.isdisjoint(raws)
-        else max(_whole(raws, each, 1, MOST_CHOICES) or 1 for each in CHOICES),
-        prompts=max(_count(raws, "prompt"), _count(raws, "input") if "messages" not in raws else 1),
-        size=len(body),
-        text=len(body) - aside,
-        tools=not _TOOLS.isdisjoint(raws) and any(len(raws.get(name, b"")) > len("null") for name in _TOOLS),
-        printed=_printed(raws),
-        points=raws.get("prompt", b"")[:1] == b"{"
-        or not (_POINTERS.isdisjoint(raws) or all(raws.get(name, b"null") == b"null" for name in _POINTERS)),
-        opening=body.index(b"{") + 1,
-        places=places,
-    )
+def _limits(members: dict[str, bytes]) -> tuple[Mapping[str, int], int]:
+    """What the answer is limited to, and how many bytes say so, with their names and commas."""
+    options = members.get("stream_options")
+    if options is not None and options[:1] not in b"{n":
+        raise _Fault(Reason.BAD_PARAMETER, "`stream_options` must be an object.", "stream_options")
+    limits: dict[str, int] = {}
+    aside = 0
+    for name in OUTPUT_LIMITS:
+        if name in members:
+            aside += len(name) + len(members[name]) + len('"":,')
+            limit = _whole(members, name, 1, 2**31 - 1)
+            if limit is not None:
+                limits[name] = limit
+    return limits, aside
 
 
-def _model(raws: dict[str, bytes]) -> str | None:
-    raw = raws.get("model")
-    if raw is None or raw == b"null":
+def _model(members: dict[str, bytes]) -> str | None:
+    raw = members.get("model")
+    return _name_in(raw) if raw is not None else None
+
+
+@lru_cache(maxsize=1024)
+def _name_in(raw: bytes) -> str | None:
+    if raw == b"null":
         return None
     if raw[:1] == b'"' and len(raw) <= 6 * LONGEST_MODEL + 2:  # each character at most a \uXXXX
         with suppress(msgspec.DecodeError):  # half of a surrogate pair, which only decoding notices
@@ -236,15 +232,15 @@ def is_model_name(text: str) -> bool:
     return len(text) <= LONGEST_MODEL and _MODEL.fullmatch(text) is not None
 
 
-def _flag(raws: dict[str, bytes], name: str) -> bool:
-    raw = raws.get(name, b"null")
+def _flag(members: dict[str, bytes], name: str) -> bool:
+    raw = members.get(name, b"null")
     if raw in (b"null", b"false", b"true"):
         return raw == b"true"
     raise _Fault(Reason.BAD_PARAMETER, f"`{name}` must be true or false.", name)
 
 
-def _whole(raws: dict[str, bytes], name: str, least: int, most: int) -> int | None:
-    raw = raws.get(name)
+def _whole(members: dict[str, bytes], name: str, least: int, most: int) -> int | None:
+    raw = members.get(name)
     if raw is None or raw == b"null":
         return None
     # "1.0", "1e2", "true" and '"10"' are read as 1, 100, 1 and 10 by some backends and refused by others.
@@ -253,13 +249,25 @@ def _whole(raws: dict[str, bytes], name: str, least: int, most: int) -> int | No
     return int(raw)
 
 
-def _count(raws: dict[str, bytes], name: str) -> int:
+def _prompts(members: dict[str, bytes]) -> int:
+    if "messages" in members:
+        return _count(members, "prompt") if "prompt" in members else 1
+    return max(_count(members, "prompt"), _count(members, "input"))
+
+
+def _points(members: dict[str, bytes]) -> bool:
+    if not _POINTERS.isdisjoint(members) and any(members.get(name, b"null") != b"null" for name in _POINTERS):
+        return True
+    return members.get("prompt", b"")[:1] == b"{"
+
+
+def _count(members: dict[str, bytes], name: str) -> int:
     """How many prompts a field holds: a list of texts or of token lists; anything else is one.
 
     Told by the first item, so that nothing large is built: a list of tokens or messages is not read on.
     llama.cpp mixes texts, token lists and objects, each a prompt; elsewhere objects are messages.
     """
-    raw = raws.get(name, b"")
+    raw = members.get(name, b"")
     first = raw[1:].lstrip(b" \t\r\n")[:1] if raw[:1] == b"[" else b""
     if first == b'"':
         count = _texts_in(raw, name)
@@ -274,13 +282,26 @@ def _count(raws: dict[str, bytes], name: str) -> int:
     return count
 
 
-def _printed(raws: dict[str, bytes]) -> int:
+# What a model reads from elsewhere. Inside a text the quotes would be escaped: only names and values match.
+ELSEWHERE = frozenset(
+    {"image", "image_url", "input_image", "input_file", "file", "document"}
+    | {"input_audio", "video_url", "audio_url", "image_embeds", "audio_embeds", "multimodal_data"}
+    | {"previous_response_id", "item_reference", "chat_template"}
+)
+_CALLS = (b'"tool_', b'"function_call')
+_HINTS = re.compile(rb'"(?:tool_|function_call|(?:%s)")' % "|".join(sorted(ELSEWHERE)).encode())
+
+
+def _hints_in(body: bytes) -> bool:
+    """A word may also be written with escapes."""
+    return _HINTS.search(body) is not None or (b"\\" in body and b"\\u00" in body)
+
+
+def _printed(members: dict[str, bytes], *, tools: bool) -> int:
     """Tools are printed on lines of their own, the arguments of their calls with spaces."""
-    tokens = 0
-    if not _TOOLS.isdisjoint(raws):
-        tokens = sum(more_tokens(raws[name]) for name in _TOOLS if name in raws)
-    said = raws.get("messages") or raws.get("input") or b""
-    if b'"tool_' in said or b'"function_call' in said:
+    tokens = sum(more_tokens(members[name]) for name in _TOOLS if name in members) if tools else 0
+    said = members.get("messages") or members.get("input") or b""
+    if any(call in said for call in _CALLS):
         tokens += said.count(b",") + said.count(b":")
     return tokens
 

@@ -35,6 +35,7 @@ from authz.limit.plan import Planners
 from authz.limit.planner import Planner
 from authz.limit.policy import Override, Policy, When
 from authz.limit.tokenizer import read_tokenizer
+from authz.passage import Passages
 from authz.preference import Offer
 from authz.quota import Algorithm, Quota, Unit, Window
 from authz.route import Finder, Match, PathPattern, Route
@@ -284,6 +285,7 @@ def _route(
     rules = _rules_of(entry.authorize)
     limits = tuple(policies[name] for name in entry.limits)
     headers = [slot.name for slot in slots if slot.kind == "header"]
+    remove = tuple(dict.fromkeys([*CREDENTIAL_HEADERS, *headers, *sorted(authenticators.asserted), *ours]))
     return Route(
         name=entry.name,
         match=Match(
@@ -304,7 +306,8 @@ def _route(
         reads_body=match.api is not None,
         challenge=challenge(combined),
         authenticators=frozenset(names),
-        remove=tuple(dict.fromkeys([*CREDENTIAL_HEADERS, *headers, *sorted(authenticators.asserted), *ours])),
+        remove=remove,
+        passages=Passages(remove),
         credential_params=frozenset(slot.name for slot in slots if slot.kind == "query"),
         credential_cookies=frozenset(slot.name for slot in slots if slot.kind == "cookie"),
         include_usage=entry.include_usage,

@@ -6,13 +6,10 @@ from urllib.parse import unquote_plus
 from msgspec import Struct
 
 from authz.decision import Header
-from authz.header_text import header_value
 from authz.request import Request
-from authz.subject import Subject
 
 # Always taken off the request; the backend's own credential may then take Authorization's place.
 CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "x-api-key")
-IDENTITY = ("user", "team", "key", "model", "reservation", "request-id")
 
 
 class Credential(Struct, frozen=True):
@@ -41,25 +38,6 @@ def choose(backends: tuple[Backend, ...], model: str | None) -> Backend | None:
     return backends[0] if model is None and len(backends) == 1 else None
 
 
-def identity(
-    subject: Subject, *, model: str | None, reservation: str | None, request_id: str, backend: str | None
-) -> tuple[list[Header], list[str]]:
-    """The identity headers to set, and those to remove because they have no value (invariant 9)."""
-    values = (subject.user, subject.team, subject.key, model, reservation, request_id)
-    present: list[Header] = []
-    absent: list[str] = []
-    for name, value in zip(IDENTITY, values, strict=True):
-        if value:
-            present.append((f"x-authz-{name}", header_value(value)))
-        else:
-            absent.append(f"x-authz-{name}")
-    if backend is not None:
-        present.append(("x-authz-backend", backend))
-    else:
-        absent.append("x-authz-backend")
-    return present, absent
-
-
 def without_params(query: str, names: frozenset[str]) -> str | None:
     """The query without credential parameters; None when it held none of them."""
     kept = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) not in names]
@@ -78,12 +56,12 @@ def without_cookies(headers: Mapping[str, str], names: frozenset[str]) -> str | 
 
 def strip_credentials(
     request: Request, query: str, params: frozenset[str], cookies: frozenset[str]
-) -> tuple[str | None, list[Header], list[str]]:
+) -> tuple[str | None, list[Header], tuple[str, ...]]:
     """A rewritten query (or None), a Cookie header to set, header names to remove."""
     rewritten = without_params(query, params) if params and query else None
     if not cookies:
-        return rewritten, [], []
+        return rewritten, [], ()
     cookie = without_cookies(request.headers, cookies)
     if cookie is None:
-        return rewritten, [], []
-    return (rewritten, [("cookie", cookie)], []) if cookie else (rewritten, [], ["cookie"])
+        return rewritten, [], ()
+    return (rewritten, [("cookie", cookie)], ()) if cookie else (rewritten, [], ("cookie",))

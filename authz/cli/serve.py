@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -12,7 +12,7 @@ from authz.cli.options import ConfigFile
 from authz.config import find_config
 
 if TYPE_CHECKING:
-    from authz.app import RateLimitFiles
+    from authz.app import Asked
 
 app = App(name="serve")
 
@@ -24,6 +24,7 @@ def serve(
     workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1,
     ratelimit_config: Path | None = None,
     ratelimit_compat: bool = False,
+    grpc_server: Literal["lane", "grpcio"] = "lane",
 ) -> None:
     """Answer gateways' questions until SIGTERM or Ctrl-C.
 
@@ -37,8 +38,10 @@ def serve(
         A directory of envoyproxy/ratelimit's files: answer Envoy's rate limit service by them, too.
     ratelimit_compat
         Charge a refused request as well, as that service does.
+    grpc_server
+        Who answers at decisions.grpc: authz itself, or grpcio, which takes ten times the processor time.
     """
-    from authz.app import RateLimitFiles, run  # all of the service: the largest import there is
+    from authz.app import Asked, RateLimitFiles, run  # all of the service: the largest import there is
     from authz.transport.listen import CannotListen
 
     path = find_config(config)
@@ -48,19 +51,20 @@ def serve(
             hint="Name the directory of their files with --ratelimit-config, too.",
         )
     ratelimit = RateLimitFiles(ratelimit_config, ratelimit_compat) if ratelimit_config is not None else None
+    asked = Asked(ratelimit, grpc_server)
     try:
         if workers > 1:
-            _supervise(path, workers, ratelimit)
+            _supervise(path, workers, asked)
         else:
-            run(path, ratelimit=ratelimit)
+            run(path, asked=asked)
     except CannotListen as error:
         raise CommandError(str(error)) from None
 
 
-def _supervise(path: Path, workers: int, ratelimit: "RateLimitFiles | None") -> None:
+def _supervise(path: Path, workers: int, asked: "Asked") -> None:
     """Find out what would end every worker at once, then start them."""
     from authz.app import load_config, supervise
-    from authz.cli.worker import rate_limit_options
+    from authz.cli.worker import options_of
     from authz.ratelimit.load import load_limits
     from authz.transport.listen import bind, parse_listen
 
@@ -76,7 +80,7 @@ def _supervise(path: Path, workers: int, ratelimit: "RateLimitFiles | None") -> 
         if address.path:
             raise UsageError(f"{workers} workers cannot share {address}", hint="Listen on a host and a port.")
         bind(address).close()
-    if ratelimit is not None:
-        load_limits(ratelimit.directory)
-    command = [sys.executable, "-P", "-m", "authz.cli.worker", str(path), *rate_limit_options(ratelimit)]
+    if asked.ratelimit is not None:
+        load_limits(asked.ratelimit.directory)
+    command = [sys.executable, "-P", "-m", "authz.cli.worker", str(path), *options_of(asked)]
     supervise(command, workers)

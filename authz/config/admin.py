@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
 from authz.config.base import Section, Wrong, context
-from authz.config.network import Address, ListenAddress
+from authz.config.network import Address, ListenAddress, OptionalListenAddress
 from authz.config.secret import Secret, SecretRef, Token, check_token
 from authz.config.tls import DecisionsTls
 from authz.config.words import Name, Some, Word
@@ -23,8 +23,11 @@ class Decisions(Section):
     grpc: ListenAddress = Address("127.0.0.1", 9001)
     """Envoy's gRPC services."""
 
+    grpc_other: OptionalListenAddress = Address("127.0.0.1", 9003)
+    """Reflection and `grpc.health.v1` with `Watch`, for people's tools; `none`: nowhere."""
+
     tls: DecisionsTls | None = None
-    """TLS for both. Left out: none, and whoever reads the network reads credentials."""
+    """TLS for all of them. Left out: none, and whoever reads the network reads credentials."""
 
 
 class AdminToken(SecretRef):

@@ -12,6 +12,7 @@ from authz.config.secret import SHORTEST_TOKEN, Secret
 from authz.config.yaml_source import DataPath, Source
 
 _OURS: tuple[DataPath, ...] = (("decisions", "http"), ("decisions", "grpc"), ("admin", "listen"))
+_OTHER: DataPath = ("decisions", "grpc_other")  # may be taken, unless somebody asked for it: not served then
 
 
 def checks(config: Config, source: Source) -> Iterator[Finding]:
@@ -32,6 +33,9 @@ def _same_address(config: Config) -> Iterator[Finding]:
         (_OURS[1], config.decisions.grpc),
         (_OURS[2], config.admin.listen),
     ]
+    other = config.decisions.grpc_other
+    if other is not None and "grpc_other" in config.decisions.model_fields_set:
+        addresses.append((_OTHER, other))
     for name, gateway in config.gateways.items():
         for key in ("http", "https"):
             address = getattr(gateway.listen, key)
@@ -43,7 +47,7 @@ def _same_address(config: Config) -> Iterator[Finding]:
             continue
         first = taken.setdefault(address, path)
         # Two gateways may be on two machines; nobody shares an address with authz itself.
-        if first is not path and (first in _OURS or first[1] == path[1]):
+        if first is not path and (first in (*_OURS, _OTHER) or first[1] == path[1]):
             yield Finding(path, f"{address} is taken by `{'.'.join(map(str, first))}`")
 
 

@@ -60,6 +60,21 @@ ListenAddress = Annotated[
 ]
 
 
+def _address_or_none(value: Any) -> Address | None:
+    return None if value == "none" else _address(value)
+
+
+OptionalListenAddress = Annotated[
+    Address | None,
+    PlainValidator(_address_or_none),
+    PlainSerializer(lambda address: "none" if address is None else str(address)),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(none|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$"}
+    ),
+]
+"""`none`: nowhere."""
+
+
 def _network(value: Any) -> IPv4Network | IPv6Network:
     text = text_of(value, "a network")
     try:

@@ -30,6 +30,7 @@ store: sqlite:authz.db
 decisions:
   http: 127.0.0.1:9000
   grpc: 127.0.0.1:9001
+  grpc_other: 127.0.0.1:9003
 
 admin:
   listen: 127.0.0.1:9002
@@ -93,8 +94,8 @@ class NotOurs(Exception):
 def keep(directory: Path, wanted: Wanted, ports: Mapping[str, int]) -> Path:
     """Write `authz.yaml` if it is missing, set what is wanted, and return its path.
 
-    `ports` are those of `decisions.http`, `decisions.grpc` and `admin.listen` in a new file. Raises NotOurs
-    and OSError; the file is replaced whole or not at all.
+    `ports` are those of `decisions.http`, `decisions.grpc`, `decisions.grpc_other` and `admin.listen` in a
+    new file. Raises NotOurs and OSError; the file is replaced whole or not at all.
     """
     path = directory / "authz.yaml"
     yaml = YAML()

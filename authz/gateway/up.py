@@ -36,7 +36,12 @@ DEMO = Served(DEMO_MODELS, (), {"demo": 8192})  # as the demo model server would
 START_DEADLINE = 30.0
 _UPSTREAM_EVERY = 2.0
 _LARGEST_LOG = 16 << 20
-_SERVICE_PORTS = {"decisions.http": 9000, "decisions.grpc": 9001, "admin.listen": 9002}
+_SERVICE_PORTS = {
+    "decisions.http": 9000,
+    "decisions.grpc": 9001,
+    "decisions.grpc_other": 9003,
+    "admin.listen": 9002,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from authz.canonical import Target
 from authz.edit_request import LIMITS_OF
 from authz.limit.growth import growth
 from authz.limit.pairs import PAIRS, pairs_of
-from authz.peek import OUTPUT_LIMITS, Peek, Place
+from authz.peek import ELSEWHERE, OUTPUT_LIMITS, Peek
 from authz.quota import Unit
 from authz.request import BodyState, Request
 from authz.store.records import Model, Price
@@ -110,25 +110,22 @@ def bound_of(
     if counted is not None and not repeated:
         read = min(read, counted + overhead)
     # What was not looked at may hold anything.
-    elsewhere = has_body and (not peek.size or peek.points or reads_elsewhere(body))
+    elsewhere = has_body and (not peek.size or peek.points or (peek.hints and reads_elsewhere(body)))
     if elsewhere and context is not None:
         read = max(read, context * inputs)
     sure_input = context is not None or not elsewhere
     sure, answer = sure_input, 0
     if path not in _WITHOUT_OUTPUT and not pairs:
-        places = peek.places
-        if places:
-            for limit in LIMITS_OF.get(path, OUTPUT_LIMITS):
-                if limit in places:
-                    answer = max(answer, _tokens(places[limit]))
+        limits = peek.limits
+        if limits:
+            answer = max([limits.get(name, 0) for name in LIMITS_OF.get(path, OUTPUT_LIMITS)])
         answer = answer or (model.max_output if model is not None else None) or context or 0
         if not answer:
             answer, sure = UNSTATED_OUTPUT, False
         # llama.cpp obeys `n_predict` before all, and whatever field there is where its own is not: what some
         # server may obey can raise the bound, not lower it.
-        for limit in OUTPUT_LIMITS if places else ():
-            if limit in places:
-                answer = max(answer, _tokens(places[limit]))
+        if limits:
+            answer = max(answer, *limits.values())
     return Bound(
         input=read,
         answer=answer,
@@ -140,19 +137,7 @@ def bound_of(
     )
 
 
-def _tokens(place: Place) -> int:
-    """What a field asks for; 0: nothing."""
-    raw = place[1]
-    return int(raw) if raw != b"null" else 0
-
-
-# What a model reads from elsewhere. Inside a text the quotes would be escaped: only names and values match.
-_ELSEWHERE = frozenset(
-    {"image", "image_url", "input_image", "input_file", "file", "document"}
-    | {"input_audio", "video_url", "audio_url", "image_embeds", "audio_embeds", "multimodal_data"}
-    | {"previous_response_id", "item_reference", "chat_template"}
-)
-_POINTER = re.compile(b'"(?:%s)"' % "|".join(sorted(_ELSEWHERE)).encode())
+_POINTER = re.compile(b'"(?:%s)"' % "|".join(sorted(ELSEWHERE)).encode())
 _DISGUISE = re.compile(rb'"(?:[a-z_]|\\u00[0-9a-fA-F]{2}){4,20}"')  # a word, some letters perhaps as escapes
 
 
@@ -162,4 +147,4 @@ def reads_elsewhere(body: bytes) -> bool:
         return True
     if b"\\u00" not in body:
         return False
-    return any(b"\\" in word and _text.decode(word) in _ELSEWHERE for word in _DISGUISE.findall(body))
+    return any(b"\\" in word and _text.decode(word) in ELSEWHERE for word in _DISGUISE.findall(body))

@@ -22,7 +22,9 @@ _ESCAPED = re.compile(rb"\\u[fF][dD][fF][aA]")  # six bytes: of all others an es
 
 def growth(body: bytes) -> int:
     """Tokens that valid UTF-8 may have beyond its bytes."""
-    escaped = len(_ESCAPED.findall(body)) if b"\\u" in body else 0
+    escaped = 0
+    if b"\\" in body:
+        escaped = len(_ESCAPED.findall(body))
     if not body.isascii():
         escaped += len(_GROWING.findall(body.decode()))
     return MOST * escaped

@@ -63,14 +63,17 @@ class Metrics:
         without: Callable[[], Without | None] = lambda: None,
         shared: Callable[[], Shared | None] = lambda: None,
         allowances: Callable[[], Allowances | None] = lambda: None,
+        cut_off: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """`config` gives the digest of the configuration in force, `denials_dropped` what did not fit.
 
         `expired` counts the reservations that nobody told the end of; `names` says what a counter is
         called by a person. `tried` counts what limits on trial would have refused, by limit. `without` is
         what was decided without the store, where that is possible; `shared` how a store is reached that
-        others share, and `allowances` what is set aside of its counters.
+        others share, and `allowances` what is set aside of its counters. `cut_off` counts connections of
+        gateways that were ended for what they did, by the error that they were told.
         """
+        self._cut_off = cut_off
         self._tried = tried
         self._without = without
         self._shared = shared
@@ -171,6 +174,14 @@ class Metrics:
         ahead = self._allowances()
         if ahead is not None:
             yield from set_aside.collect(ahead)
+        cut_off = CounterMetricFamily(
+            "authz_grpc_connections_cut_off",
+            "gRPC connections ended for what the peer did, by the error of HTTP/2.",
+            labels=["error"],
+        )
+        for error, count in self._cut_off().items():
+            cut_off.add_metric([error], count)
+        yield cut_off
         info = GaugeMetricFamily(
             "authz_build_info", "What is running; always 1.", labels=["version", "python", "config"]
         )

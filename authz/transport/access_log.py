@@ -10,20 +10,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 import structlog
 from envoy.service.accesslog.v3 import als_pb2
 from google.protobuf.message import DecodeError
 
 from authz.request import Gateway, GatewayKind
 from authz.transport.access_log_entry import End, Running, read_entry
-from authz.transport.address import grpc_peer
-from authz.transport.ext_authz import proof_of
 from authz.transport.gateways import GatewayRegistry
+from authz.transport.lane import Refused
+from authz.transport.lane.status import PERMISSION_DENIED
+from authz.transport.peer_certificate import PeerCertificate
 from authz.transport.service import Service
 from authz.transport.usage import Reject
 
 SERVICE = "envoy.service.accesslog.v3.AccessLogService"
+_ANSWER: bytes = als_pb2.StreamAccessLogsResponse().SerializeToString()
 
 log = structlog.get_logger("authz.transport")
 
@@ -43,28 +44,25 @@ class AccessLog:
         self._streams: set[asyncio.Task[Any]] = set()
         self._draining = False
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """For grpc.aio: messages arrive as bytes, so that a malformed one ends no stream."""
-        stream: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(
-            self._stream, response_serializer=als_pb2.StreamAccessLogsResponse.SerializeToString
-        )
-        return grpc.method_handlers_generic_handler(SERVICE, {"StreamAccessLogs": stream})
-
     def drain(self) -> None:
         """End every stream, so that gateways move on to another replica."""
         self._draining = True
         for task in self._streams:
             task.cancel()
 
-    async def _stream(self, messages: AsyncIterator[bytes], context: Any) -> als_pb2.StreamAccessLogsResponse:
-        token, certificate = proof_of(context)
-        gateway = self.gateways.identify(GatewayKind.ENVOY, token, grpc_peer(context.peer()), certificate)
+    async def stream(
+        self,
+        messages: AsyncIterator[bytes],
+        token: str | None,
+        peer: str,
+        certificate: PeerCertificate | None = None,
+    ) -> bytes:
+        """Messages in, a serialized StreamAccessLogsResponse out. Runs in a task. Raises Refused."""
+        gateway = self.gateways.identify(GatewayKind.ENVOY, token, peer, certificate)
         if gateway is None or not gateway.proven:
-            await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED,
-                "The gateway did not prove itself by its token or its certificate.",
+            raise Refused(
+                PERMISSION_DENIED, "The gateway did not prove itself by its token or its certificate."
             )
-        assert gateway is not None
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
@@ -76,7 +74,7 @@ class AccessLog:
                 raise
         finally:
             self._streams.discard(task)
-        return als_pb2.StreamAccessLogsResponse()
+        return _ANSWER
 
     async def take(self, message: bytes, gateway: Gateway) -> None:
         """Settle and extend by one message of a stream. One bad entry never ends it.

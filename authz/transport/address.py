@@ -1,5 +1,7 @@
 """Network addresses: who is connected to us, and what a gateway says of its client."""
 
+import socket
+from asyncio import BaseTransport
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import unquote
@@ -41,6 +43,22 @@ def grpc_peer(peer: str) -> str:
     if scheme not in ("ipv4", "ipv6"):
         return UNKNOWN
     return unquote(rest.rpartition(":")[0]).strip("[]")
+
+
+def socket_peer(name: object) -> str:
+    """The host of a socket's `peername`: host and port first (IPv4, IPv6), or of a unix socket a path."""
+    if isinstance(name, tuple):
+        return str(name[0])
+    return UNIX if isinstance(name, str | bytes) else UNKNOWN
+
+
+def peer_of(transport: BaseTransport) -> str:
+    """The host that a socket is connected to. A TCP peer that left already is nobody, not a unix socket."""
+    name = transport.get_extra_info("peername")
+    if isinstance(name, tuple):
+        return str(name[0])
+    connected = transport.get_extra_info("socket")
+    return UNIX if connected is not None and connected.family == socket.AF_UNIX else UNKNOWN
 
 
 def is_loopback(peer: str) -> bool:

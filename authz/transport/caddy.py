@@ -8,9 +8,10 @@ from authz.refusal import Refusal
 from authz.request import BodyState, GatewayKind, Request
 from authz.transport.body import body_state, framed_state
 from authz.transport.certificate import from_base64
-from authz.transport.dialect import Call, Dialect, RawHeaders, plain_deny, raw, upstream_headers
+from authz.transport.dialect import Call, Dialect, Lines, plain_deny, upstream_lines
 from authz.transport.forwarded import read_forwarded
 from authz.transport.headers import Fields
+from authz.transport.reply import lines
 
 
 def certificate(fields: Fields) -> str | None:
@@ -19,26 +20,27 @@ def certificate(fields: Fields) -> str | None:
     return from_base64(text) if text and "x-client-cert" not in fields.doubled else None
 
 
-def _state(call: Call) -> BodyState:
+def _state(call: Call, body: bytes) -> BodyState:
     """Above its `max_size` Caddy asks with an empty body; the original length tells, if sent."""
     original = call.fields.gateway.get("x-original-content-length")
     if not original:
-        return framed_state(len(call.body))
-    return body_state(len(call.body), original, None, most=None, empty_is_none=True)
+        return framed_state(len(body))
+    return body_state(len(body), original, None, most=None, empty_is_none=True)
 
 
-def read(call: Call) -> Request | Refusal:
+def read(call: Call, body: bytes) -> Request | Refusal:
     return read_forwarded(
         call,
+        body,
         method_field="x-forwarded-method",
         target_field="x-forwarded-uri",
-        state=_state(call),
+        state=_state(call, body),
         certificate=certificate,
     )
 
 
-def allow(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
-    return [*upstream_headers(request, allow, spoofed), *raw(allow.client)]
+def allow(request: Request, allow: Allow, spoofed: list[str]) -> Lines:
+    return upstream_lines(request, allow, spoofed) + lines(allow.client)
 
 
 CADDY = Dialect(kind=GatewayKind.CADDY, read=read, allow=allow, deny=plain_deny, certificate=certificate)

@@ -53,7 +53,8 @@ def addresses(config: Config) -> tuple[object, ...]:
     """What of the decisions addresses cannot change while they are open."""
     files = tls_files(config)
     demands = files is not None and files.client_ca is not None
-    return config.decisions.http, config.decisions.grpc, files is not None, demands
+    decisions = config.decisions
+    return decisions.http, decisions.grpc, decisions.grpc_other, files is not None, demands
 
 
 def _seal_key(config: Config, entry: ConfiguredGateway) -> bytes | None:

@@ -10,36 +10,36 @@ from authz.refusal import Refusal
 from authz.request import BodyState, Gateway, GatewayKind, Request
 from authz.transport.address import client_address
 from authz.transport.capability import NONE, Capability, capability
-from authz.transport.headers import GATEWAY_CAN, Fields, encode
+from authz.transport.headers import GATEWAY_CAN, Fields
+from authz.transport.reply import Reply, lines
 from authz.transport.request_id import request_id_of
 
-RawHeaders = list[tuple[bytes, bytes]]
+Lines = list[str]
+"""Header fields as a reply has them."""
 Certificate = Callable[[Fields], str | None]
 """Finds the client certificate (PEM) that a gateway asserts."""
 
 _SCHEMES = {"https": "https", "wss": "https"}
-_LENGTH_ZERO = (b"content-length", b"0")
-EDIT = b"x-authz-edit"
+EDIT = "x-authz-edit: "
 
 
 class Call(Struct, frozen=True):
-    """One auth call over HTTP: the gateway's request to us."""
+    """One auth call over HTTP: the gateway's request to us, up to its body."""
 
     gateway: Gateway
     request_id: str  # ours
     method: str
     target: str  # path and query of the call itself, after the adapter's prefix
     fields: Fields
-    body: bytes = b""
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
     """One gateway's way of asking and of being answered."""
 
     kind: GatewayKind
-    read: Callable[[Call], Request | Refusal]
-    allow: Callable[[Request, Allow, list[str]], RawHeaders]  # the list: spoofed fields to take off
-    deny: Callable[[Deny], RawHeaders]
+    read: Callable[[Call, bytes], Request | Refusal]  # of the call and its body
+    allow: Callable[[Request, Allow, list[str]], Lines]  # the list: spoofed fields to take off
+    deny: Callable[[Deny], Lines]
     certificate: Certificate
 
 
@@ -55,7 +55,14 @@ def only(fields: Fields, name: str, reason: Reason) -> str | Refusal:
 
 
 def request_of(
-    call: Call, *, method: str, target: str, host: str, state: BodyState, certificate: Certificate
+    call: Call,
+    body: bytes,
+    *,
+    method: str,
+    target: str,
+    host: str,
+    state: BodyState,
+    certificate: Certificate,
 ) -> Request | Refusal:
     """The request, with what only a proven gateway may assert."""
     fields, gateway = call.fields, call.gateway
@@ -71,7 +78,7 @@ def request_of(
         scheme=_SCHEMES.get(plumbing.get("x-forwarded-proto", ""), "http"),
         headers=fields.client,
         repeated=frozenset(fields.repeated) if fields.repeated else frozenset(),
-        body=call.body,
+        body=body,
         body_state=state,
         ip=_client(gateway, plumbing.get("x-forwarded-for", "")) if gateway.proven else None,
         certificate=certificate(fields) if gateway.proven else None,
@@ -99,31 +106,27 @@ def rewritten(request: Request, query: str) -> str:
     return f"{path}?{query}" if query else path
 
 
-def raw(headers: tuple[tuple[str, str], ...]) -> RawHeaders:
-    """Headers as bytes."""
-    return [(name.encode("ascii"), encode(name, value)) for name, value in headers]
-
-
-def to_remove(request: Request, allow: Allow, spoofed: list[str]) -> list[str]:
+def to_remove(request: Request, allow: Allow, spoofed: list[str]) -> tuple[str, ...]:
     """The fields to take off the request, none that is set: a gateway may remove after it has set.
 
     Many a backend reads `X.Is.Admin` and `X_Is_Admin` as `X-Is-Admin`, so whoever decides one decides all.
     """
-    gone = spoofed
-    if respellable := [name for name in request.headers if "." in name or "_" in name]:
+    gone, names = spoofed, "".join(request.headers)
+    if "_" in names or "." in names:
         decided = {_folded(name) for name in (*allow.remove, *(name for name, _ in allow.upstream))}
+        respellable = [name for name in request.headers if "." in name or "_" in name]
         gone = [*spoofed, *(name for name in respellable if _folded(name) in decided)]
     if not gone:
-        return list(allow.remove)
+        return allow.remove
     named = {*allow.remove, *(name for name, _ in allow.upstream)}
-    return [*allow.remove, *(name for name in gone if name not in named)]
+    return (*allow.remove, *(name for name in gone if name not in named))
 
 
 def _folded(name: str) -> str:
     return name.replace(".", "-").replace("_", "-")
 
 
-def upstream_headers(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
+def upstream_lines(request: Request, allow: Allow, spoofed: list[str]) -> Lines:
     """What goes upstream, for gateways that copy from our answer.
 
     Their configuration removes credentials and every `x-authz-*` by itself. A
@@ -131,23 +134,25 @@ def upstream_headers(request: Request, allow: Allow, spoofed: list[str]) -> RawH
     `x-authz-cookie` and `x-authz-uri`; `x-authz-remove` lists what else to drop.
     `x-authz-edit` is for the gateway itself: how it changes the body (`authz.edit`).
     """
-    headers: RawHeaders = [
-        (b"x-authz-cookie" if name == "cookie" else name.encode("ascii"), encode(name, value))
+    out = [
+        f"{name}: {value}" if name != "cookie" else f"x-authz-cookie: {value}"
         for name, value in allow.upstream
     ]
     if allow.query is not None:
-        headers.append((b"x-authz-uri", rewritten(request, allow.query).encode("latin-1")))
+        out.append(f"x-authz-uri: {rewritten(request, allow.query)}")
     gone = [name for name in to_remove(request, allow, spoofed) if not name.startswith("x-authz-")]
     if gone:
-        headers.append((b"x-authz-remove", ",".join(gone).encode("latin-1")))
+        out.append(f"x-authz-remove: {','.join(gone)}")
     if allow.edit is not None:
-        headers.append((EDIT, allow.edit.encode("ascii")))
-    headers.append(_LENGTH_ZERO)
-    return headers
+        out.append(EDIT + allow.edit)
+    return out
 
 
-def plain_deny(deny: Deny) -> RawHeaders:
+def plain_deny(deny: Deny) -> Lines:
     """A refusal's headers as they are, for gateways that pass our response to the client."""
-    headers = raw(deny.headers)
-    headers.append((b"content-length", str(len(deny.body)).encode("ascii")))
-    return headers
+    return lines(deny.headers)
+
+
+def refusal(spell: Callable[[Deny], Lines], denied: Deny) -> Reply:
+    """A refusal as a gateway wants it."""
+    return Reply(denied.status, spell(denied), denied.body)

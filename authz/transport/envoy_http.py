@@ -19,15 +19,15 @@ from authz.transport.dialect import (
     EDIT,
     Call,
     Dialect,
-    RawHeaders,
+    Lines,
     only,
     plain_deny,
-    raw,
     request_of,
     rewritten,
     to_remove,
 )
 from authz.transport.headers import GATEWAY_CAN, Fields, mark_joined
+from authz.transport.reply import lines
 
 
 def certificate(fields: Fields) -> str | None:
@@ -38,18 +38,19 @@ def certificate(fields: Fields) -> str | None:
     return from_forwarded(text) if text else None
 
 
-def read(call: Call) -> Request | Refusal:
+def read(call: Call, body: bytes) -> Request | Refusal:
     mark_joined(call.fields)
     if GATEWAY_CAN in call.fields.gateway:  # a client may have written one too: none of it goes upstream
         call.fields.spoofed.append(GATEWAY_CAN)
     host = only(call.fields, "host", Reason.BAD_HOST)
     if isinstance(host, Refusal):
         return host
-    state = framed_state(len(call.body))
+    state = framed_state(len(body))
     if state is BodyState.WHOLE and is_partial_flag(call.fields.gateway.get("x-envoy-auth-partial-body")):
         state = BodyState.PARTIAL
     return request_of(
         call,
+        body,
         method=call.method,
         target=call.target,
         host=host,
@@ -58,16 +59,16 @@ def read(call: Call) -> Request | Refusal:
     )
 
 
-def allow(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
-    headers = [*raw(allow.upstream), *raw(allow.client), (b"content-length", b"0")]
+def allow(request: Request, allow: Allow, spoofed: list[str]) -> Lines:
+    out = lines(allow.upstream) + lines(allow.client)
     if allow.query is not None:
-        headers.append((b"x-authz-uri", rewritten(request, allow.query).encode("latin-1")))
+        out.append(f"x-authz-uri: {rewritten(request, allow.query)}")
     if allow.edit is not None:
-        headers.append((EDIT, allow.edit.encode("ascii")))
+        out.append(EDIT + allow.edit)
     gone = ",".join(to_remove(request, allow, spoofed))
     if gone:
-        headers.append((b"x-envoy-auth-headers-to-remove", gone.encode("latin-1")))
-    return headers
+        out.append(f"x-envoy-auth-headers-to-remove: {gone}")
+    return out
 
 
 ENVOY_HTTP = Dialect(kind=GatewayKind.ENVOY, read=read, allow=allow, deny=plain_deny, certificate=certificate)

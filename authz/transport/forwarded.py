@@ -7,7 +7,13 @@ from authz.transport.dialect import Call, Certificate, only, request_of
 
 
 def read_forwarded(
-    call: Call, *, method_field: str, target_field: str, state: BodyState, certificate: Certificate
+    call: Call,
+    body: bytes,
+    *,
+    method_field: str,
+    target_field: str,
+    state: BodyState,
+    certificate: Certificate,
 ) -> Request | Refusal:
     """The request that the fields describe. Fields of other dialects are a client's (attack 22)."""
     fields = call.fields
@@ -20,4 +26,6 @@ def read_forwarded(
     host = only(fields, "x-forwarded-host", Reason.BAD_HOST)
     if isinstance(host, Refusal):
         return host
-    return request_of(call, method=method, target=target, host=host, state=state, certificate=certificate)
+    return request_of(
+        call, body, method=method, target=target, host=host, state=state, certificate=certificate
+    )

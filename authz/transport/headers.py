@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from authz.header_text import is_field_value
+
 GATEWAY_TOKEN = "x-authz-gateway-token"  # noqa: S105  (a header's name)
 GATEWAY_CAN = "x-authz-gateway-can"
 MOST_HEADERS = 256
 
 _OURS = re.compile(r"x[-_.]authz(?:[-_.]|$)")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PLUMBING = re.compile(
     r":|x-forwarded-|x-original-|x-envoy-|x-client-(?:verify|cert)$"
     r"|(?:forwarded|via|x-real-ip|x-request-id|host|content-length|expect)$"
@@ -25,7 +26,8 @@ _JOINED = re.compile(r",(?! )")
 _MOST_KNOWN = 4096
 _LONGEST_KNOWN = 64
 
-_CLIENT, _GATEWAY, _SPOOFED = 0, 1, 2
+CLIENT, GATEWAY, SPOOFED = 0, 1, 2
+"""The heaps. What is spoofed stands in none."""
 _known: dict[str | bytes, tuple[str, int]] = {}
 
 
@@ -58,17 +60,17 @@ def read_fields(pairs: Iterable[tuple[str | bytes, bytes]]) -> Fields:
     for raw, value in pairs:
         name, heap = known.get(raw) or _learn(raw)
         text = value.decode("latin-1")
-        if not text.isprintable() and _CONTROL.search(text):
+        if not is_field_value(text):
             malformed = name
-        if heap == _CLIENT:
+        if heap == CLIENT:
             into = client
-        elif heap == _GATEWAY:
+        elif heap == GATEWAY:
             into = gateway
         else:
             spoofed.append(name)
             continue
         if name in into:
-            (repeated if heap == _CLIENT else doubled).add(name)
+            (repeated if heap == CLIENT else doubled).add(name)
             into[name] = f"{into[name]}, {text}"
         else:
             into[name] = text
@@ -86,25 +88,25 @@ def mark_joined(fields: Fields) -> None:
             fields.repeated.add(name)
 
 
+def classify(raw: str | bytes) -> tuple[str, int]:
+    """A field's name in lower case, and the heap that it belongs to."""
+    return _known.get(raw) or _learn(raw)
+
+
 def _learn(raw: str | bytes) -> tuple[str, int]:
     """Classify a name. What clients make up may fill the table, never outgrow it."""
     name = (raw if isinstance(raw, str) else raw.decode("latin-1")).lower()
     if name in (GATEWAY_TOKEN, GATEWAY_CAN):
-        heap = _GATEWAY
+        heap = GATEWAY
     elif _OURS.match(name):
-        heap = _SPOOFED
+        heap = SPOOFED
     else:
-        heap = _GATEWAY if _PLUMBING.match(name) else _CLIENT
+        heap = GATEWAY if _PLUMBING.match(name) else CLIENT
     if len(name) <= _LONGEST_KNOWN:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
         _known[raw] = (name, heap)
     return name, heap
-
-
-def is_safe(value: str) -> bool:
-    """Whether a value can stand in a header field (RFC 9110 5.5)."""
-    return _CONTROL.search(value) is None
 
 
 def encode(name: str, value: str) -> bytes:

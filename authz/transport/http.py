@@ -2,49 +2,36 @@
 
 from collections.abc import Callable
 
-from authz.decision import Allow, Deny
+from authz.decision import Deny
 from authz.reason import Reason
 from authz.refusal import Refusal
-from authz.request import MAX_BODY, BodyState, Gateway, GatewayKind, Request
-from authz.transport.asgi import (
-    CERTIFICATE,
-    RAW_TARGET,
-    Gone,
-    Receive,
-    Scope,
-    Send,
-    TooLarge,
-    peer_of,
-    read_body,
-    respond,
-    respond_json,
-)
+from authz.request import MAX_BODY, Gateway, GatewayKind
+from authz.transport.auth_call import AuthCall
 from authz.transport.caddy import CADDY
-from authz.transport.dialect import Call, Dialect, RawHeaders, only, plain_deny, raw, request_of
+from authz.transport.dialect import Call, Dialect, Lines, plain_deny, refusal
 from authz.transport.envoy_http import ENVOY_HTTP
+from authz.transport.exchange import Head, Question
 from authz.transport.gateways import UNIDENTIFIED, GatewayRegistry
 from authz.transport.headers import GATEWAY_TOKEN, MOST_HEADERS, Fields, read_fields
 from authz.transport.health import Health
-from authz.transport.listing import listing_body
+from authz.transport.listing_call import ListingCall
 from authz.transport.nginx import NGINX
+from authz.transport.reply import Reply, json_reply
 from authz.transport.request_id import RequestIds
 from authz.transport.service import Desk
 from authz.transport.traefik import TRAEFIK
 from authz.transport.usage import Reject, Usages
 
-Response = tuple[int, RawHeaders, bytes]
-
 _BY_PATH = {f"/auth/{dialect.kind.value}": dialect for dialect in (TRAEFIK, NGINX, CADDY)}
 _BY_KIND = {dialect.kind: dialect for dialect in (TRAEFIK, NGINX, CADDY, ENVOY_HTTP)}
 _ENVOY_PREFIX = "/auth/envoy"
 
-SEAL = b"x-authz-seal"
-"""Goes into the gateway's log beside the reservation, and nowhere else."""
-
-NOT_FOUND = (
+_ALIVE = json_reply(200, b'{"status":"alive"}')
+_NOT_FOUND = json_reply(
+    404,
     b'{"error":{"message":"Nothing is served here. Gateways ask at /auth/envoy, /auth/traefik, '
     b'/auth/nginx or /auth/caddy, and tell what was used at /v1/usage.","type":"invalid_request_error",'
-    b'"code":"not_found","param":null}}'
+    b'"code":"not_found","param":null}}',
 )
 
 
@@ -53,7 +40,7 @@ def _ignored(gateway: str, reason: str) -> None:
 
 
 class HttpTransport:
-    """An ASGI application. Runs without a framework and makes no task."""
+    """Answers whole requests, see `authz.transport.exchange.Answering`."""
 
     def __init__(
         self,
@@ -76,127 +63,65 @@ class HttpTransport:
         self._new_id = RequestIds()
         self._usages = Usages(desk.service, reject)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = _target(scope)
+    def open(self, head: Head) -> Reply | Question:
+        """What asks, by its path; refused here is what needs no body to be refused."""
+        target = head.target
         path = target.partition("?")[0]
         dialect = _BY_PATH.get(path)
-        if dialect is None and (path == _ENVOY_PREFIX or path.startswith(_ENVOY_PREFIX + "/")):
-            dialect, target = ENVOY_HTTP, target[len(_ENVOY_PREFIX) :]
         if dialect is not None:
-            response = await self._answer(dialect, target, scope, receive)
-            if response is not None:
-                await respond(send, *response)
-        elif path == "/v1/models" and scope["method"] == "GET":
-            await respond(send, *await self._models(target, scope))
-        elif path == "/v1/usage":
-            response = await self._report(scope, receive)
-            if response is not None:
-                await respond(send, *response)
-        elif path == "/livez":
-            await respond_json(send, 200, b'{"status":"alive"}')
-        elif path == "/readyz":
-            status, body = self._health.readyz()
-            await respond_json(send, status, body)
-        else:
-            await respond_json(send, 404, NOT_FOUND)
+            return self._auth(dialect, target, head)
+        if path == _ENVOY_PREFIX or path.startswith(_ENVOY_PREFIX + "/"):
+            return self._auth(ENVOY_HTTP, target[len(_ENVOY_PREFIX) :], head)
+        if path == "/v1/models" and head.method == "GET":
+            return self._models(head)
+        if path == "/v1/usage":
+            return self._report(head)
+        if path == "/livez":
+            return _ALIVE
+        return json_reply(*self._health.readyz()) if path == "/readyz" else _NOT_FOUND
 
-    async def _answer(self, dialect: Dialect, target: str, scope: Scope, receive: Receive) -> Response | None:
-        """One auth call: who asks, for what, and what we say. None when nobody is there any more."""
-        request_id = self._new_id()
-        fields = read_fields(scope["headers"])
-        gateway = self._identify(dialect.kind, fields, scope)
-        if gateway is None or len(scope["headers"]) > MOST_HEADERS:
-            return _refusal(dialect.deny, self._refuse_unread(gateway, request_id))
-        try:
-            body = await self._body(fields, receive)
-            request = dialect.read(Call(gateway, request_id, scope["method"], target, fields, body))
-            if isinstance(request, Refusal):
-                denied = self._desk.refuse(gateway.name, request_id, request)
-                return _refusal(dialect.deny, denied)
-            decision = await self._desk.decide(request)
-            if isinstance(decision, Allow):
-                headers = dialect.allow(request, decision, fields.spoofed)
-                if decision.reservation is not None:
-                    proof = self.gateways.seal(gateway, decision.reservation)
-                    if proof is not None:
-                        headers.append((SEAL, proof.encode("ascii")))
-                return 200, headers, b""
-            return _refusal(dialect.deny, decision)
-        except TooLarge:
-            denied = self._desk.refuse(gateway.name, request_id, Refusal(Reason.BODY_TOO_LARGE))
-            return _refusal(dialect.deny, denied)
-        except Gone:
-            return None
-        except Exception as error:
-            return _refusal(dialect.deny, self._desk.fault(gateway.name, request_id, error))
+    def _auth(self, dialect: Dialect, target: str, head: Head) -> Reply | Question:
+        request_id, fields = self._new_id(), read_fields(head.fields)
+        gateway = self._identify(dialect.kind, fields, head)
+        if gateway is None or len(head.fields) > MOST_HEADERS:
+            return self._refuse_unread(dialect.deny, gateway, request_id)
+        call = Call(gateway, request_id, head.method, target, fields)
+        return _bounded(AuthCall(self._desk, self.gateways, dialect, call, self._max_body), fields)
 
-    async def _models(self, target: str, scope: Scope) -> Response:
-        """`GET /v1/models`: a request to us, passed on by a gateway of any kind."""
-        request_id = self._new_id()
-        fields = read_fields(scope["headers"])
-        gateway = self._identify(None, fields, scope)
-        if gateway is None or len(scope["headers"]) > MOST_HEADERS:
-            return _refusal(plain_deny, self._refuse_unread(gateway, request_id))
-        try:
-            request = _listing_request(Call(gateway, request_id, "GET", target, fields))
-            if isinstance(request, Refusal):
-                return _refusal(plain_deny, self._desk.refuse(gateway.name, request_id, request))
-            answer = await self._desk.list_models(request)
-        except Exception as error:
-            return _refusal(plain_deny, self._desk.fault(gateway.name, request_id, error))
-        if isinstance(answer, Deny):
-            return _refusal(plain_deny, answer)
-        body = listing_body(answer)
-        length = str(len(body)).encode("ascii")
-        headers = [(b"content-type", b"application/json"), (b"content-length", length), *raw(answer.client)]
-        return 200, headers, body
+    def _models(self, head: Head) -> Reply | Question:
+        request_id, fields = self._new_id(), read_fields(head.fields)
+        gateway = self._identify(None, fields, head)
+        if gateway is None or len(head.fields) > MOST_HEADERS:
+            return self._refuse_unread(plain_deny, gateway, request_id)
+        call = Call(gateway, request_id, head.method, head.target, fields)
+        certificate = _BY_KIND[gateway.kind].certificate
+        return _bounded(ListingCall(self._desk, call, certificate, self._max_body), fields)
 
-    async def _report(self, scope: Scope, receive: Receive) -> Response | None:
-        """`/v1/usage`: what responses used."""
-        request_id = self._new_id()
-        fields = read_fields(scope["headers"][:MOST_HEADERS])
-        gateway = self._identify(None, fields, scope)
-        return await self._usages.respond(scope["method"], gateway, fields, receive, request_id)
+    def _report(self, head: Head) -> Reply | Question:
+        request_id, fields = self._new_id(), read_fields(head.fields[:MOST_HEADERS])
+        opened = self._usages.open(head.method, self._identify(None, fields, head), fields, request_id)
+        return opened if isinstance(opened, Reply) else _bounded(opened, fields)
 
-    async def _body(self, fields: Fields, receive: Receive) -> bytes:
-        length = fields.gateway.get("content-length")
-        if length in (None, "0") and "transfer-encoding" not in fields.gateway:
-            return b""  # RFC 9112 6.3: a request without either has no body
-        return await read_body(receive, length, self._max_body)
-
-    def _identify(self, kind: GatewayKind | None, fields: Fields, scope: Scope) -> Gateway | None:
+    def _identify(self, kind: GatewayKind | None, fields: Fields, head: Head) -> Gateway | None:
         if GATEWAY_TOKEN in fields.doubled:
             return None
         token = fields.gateway.get(GATEWAY_TOKEN)
-        return self.gateways.identify(kind, token, peer_of(scope), scope.get(CERTIFICATE))
+        return self.gateways.identify(kind, token, head.peer, head.certificate)
 
-    def _refuse_unread(self, gateway: Gateway | None, request_id: str) -> Deny:
-        """Refuse before the body is read. The server discards it: a reset would lose our answer."""
+    def _refuse_unread(
+        self, spell: Callable[[Deny], Lines], gateway: Gateway | None, request_id: str
+    ) -> Reply:
+        """Refuse before the body is read. The connection discards it: a reset would lose our answer."""
         if gateway is None:
-            return self._desk.refuse(UNIDENTIFIED, request_id, Refusal(Reason.GATEWAY_UNPROVEN))
+            refused = Refusal(Reason.GATEWAY_UNPROVEN)
+            return refusal(spell, self._desk.refuse(UNIDENTIFIED, request_id, refused))
         text = f"The request has more than {MOST_HEADERS} headers."
-        return self._desk.refuse(gateway.name, request_id, Refusal(Reason.BAD_HEADER, text))
+        return refusal(spell, self._desk.refuse(gateway.name, request_id, Refusal(Reason.BAD_HEADER, text)))
 
 
-def _refusal(spell: Callable[[Deny], RawHeaders], denied: Deny) -> Response:
-    return denied.status, spell(denied), denied.body
-
-
-def _target(scope: Scope) -> str:
-    """The request target as it was sent; its path and query where the server does not keep it."""
-    sent = scope.get(RAW_TARGET)
-    if sent is None:
-        query: bytes = scope["query_string"]
-        sent = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-    return str(sent, "latin-1")
-
-
-def _listing_request(call: Call) -> Request | Refusal:
-    name = "x-forwarded-host" if "x-forwarded-host" in call.fields.gateway else "host"
-    host = only(call.fields, name, Reason.BAD_HOST)
-    if isinstance(host, Refusal):
-        return host
-    certificate = _BY_KIND[call.gateway.kind].certificate
-    return request_of(
-        call, method=call.method, target=call.target, host=host, state=BodyState.NONE, certificate=certificate
-    )
+def _bounded(question: Question, fields: Fields) -> Reply | Question:
+    """Refused at once where the declared length is too much already."""
+    declared = fields.gateway.get("content-length", "")
+    if declared.isdigit() and int(declared[:19]) > question.most:
+        return question.too_large()
+    return question

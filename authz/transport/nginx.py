@@ -12,9 +12,10 @@ from authz.refusal import Refusal
 from authz.request import GatewayKind, Request
 from authz.transport.body import body_state
 from authz.transport.certificate import from_escaped_pem
-from authz.transport.dialect import Call, Dialect, RawHeaders, plain_deny, raw, upstream_headers
+from authz.transport.dialect import Call, Dialect, Lines, plain_deny, upstream_lines
 from authz.transport.forwarded import read_forwarded
 from authz.transport.headers import Fields
+from authz.transport.reply import lines
 
 
 def certificate(fields: Fields) -> str | None:
@@ -26,10 +27,10 @@ def certificate(fields: Fields) -> str | None:
     return from_escaped_pem(text) if text else None
 
 
-def read(call: Call) -> Request | Refusal:
+def read(call: Call, body: bytes) -> Request | Refusal:
     plumbing = call.fields.gateway
     transfer_encoding = plumbing.get("x-original-transfer-encoding") or None
-    received = len(call.body)
+    received = len(body)
     state = body_state(
         received,
         plumbing.get("x-original-content-length") or None,
@@ -40,6 +41,7 @@ def read(call: Call) -> Request | Refusal:
     )
     return read_forwarded(
         call,
+        body,
         method_field="x-original-method",
         target_field="x-original-uri",
         state=state,
@@ -47,15 +49,16 @@ def read(call: Call) -> Request | Refusal:
     )
 
 
-def allow(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
-    return [*upstream_headers(request, allow, spoofed), *raw(allow.client)]
+def allow(request: Request, allow: Allow, spoofed: list[str]) -> Lines:
+    return upstream_lines(request, allow, spoofed) + lines(allow.client)
 
 
-def deny(deny: Deny) -> RawHeaders:
-    headers = plain_deny(deny)
-    headers.append((b"x-authz-status", str(deny.status).encode("ascii")))
-    headers.append((b"x-authz-body", deny.body))
-    return headers
+def deny(deny: Deny) -> Lines:
+    return [
+        *plain_deny(deny),
+        f"x-authz-status: {deny.status}",
+        f"x-authz-body: {deny.body.decode('ascii')}",
+    ]
 
 
 NGINX = Dialect(kind=GatewayKind.NGINX, read=read, allow=allow, deny=deny, certificate=certificate)

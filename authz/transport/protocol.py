@@ -1,26 +1,15 @@
-"""HTTP/1.1 on the wire: uvicorn's httptools protocol, bounded and answering in JSON.
+"""HTTP/1.1 on the wire for ASGI applications: uvicorn's httptools protocol, bounded and answering in JSON."""
 
-It also keeps what ASGI alone loses: the request target as it was sent, and the peer's certificate.
-"""
-
-import asyncio
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from authz.transport.asgi import CERTIFICATE, RAW_TARGET
-from authz.transport.peer_certificate import PeerCertificate, of_tls
+from authz.transport.fault import HEAD_TOO_LARGE, MALFORMED
+from authz.transport.reply import Reply, spell
 
 LARGEST_HEAD = 128 * 1024  # bytes of request line and headers; the gateways in front allow less
-
-_SILENCE = 0.5  # seconds that a new connection has for its first question when we stop
-
-_RESPONSE = (
-    b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
-    b"connection: close\r\ncontent-length: %d\r\n\r\n%s"
-)
-_ERROR = b'{"error":{"message":"%s","type":"invalid_request_error","code":"invalid_header","param":null}}'
+SILENCE = 0.5  # seconds that a new connection has for its first question when we stop
 
 
 class ServerConfig(uvicorn.Config):
@@ -30,15 +19,10 @@ class ServerConfig(uvicorn.Config):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection of a gateway."""
+    """One connection."""
 
     _in_head = False
     _head = 0  # bytes received of a head that is not complete
-    _certificate: PeerCertificate | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._certificate = of_tls(transport.get_extra_info("ssl_object"))
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -47,7 +31,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._head += len(data)
         if self._head > LARGEST_HEAD and not self.transport.is_closing():
-            self._reject(431, b"Request Header Fields Too Large", b"The request headers are too large.")
+            self._reject(HEAD_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -59,15 +43,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if cast(ServerConfig, self.config).draining and self.cycle is not None:
             # A gateway that asked on while we close could not know whether it was heard.
             self.cycle.keep_alive = False
-        scope = cast(dict[str, Any], self.scope)
-        scope[RAW_TARGET] = self.url
-        if self._certificate is not None:
-            scope[CERTIFICATE] = self._certificate
 
     def shutdown(self) -> None:
         """Close after what is under way. On a new connection a question may be: it is waited for."""
         if self.cycle is None and not self.transport.is_closing():
-            self.loop.call_later(_SILENCE, self._close_if_silent)
+            self.loop.call_later(SILENCE, self._close_if_silent)
         else:
             super().shutdown()
 
@@ -76,12 +56,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        self._reject(400, b"Bad Request", b"The HTTP request is malformed.")
+        self._reject(MALFORMED)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """A WebSocket's auth call carries Upgrade too and is answered as any other: nothing to warn of."""
+        """Answered as any other: nothing to warn of."""
 
-    def _reject(self, status: int, phrase: bytes, message: bytes) -> None:
-        body = _ERROR % message
-        self.transport.write(_RESPONSE % (status, phrase, len(body), body))
+    def _reject(self, reply: Reply) -> None:
+        self.transport.write(spell(reply, last=True))
         self.transport.close()

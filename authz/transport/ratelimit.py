@@ -6,9 +6,8 @@ What cannot be answered is an error of the call: what Envoy does then is its fil
 """
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import grpc
 import structlog
 from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf.message import DecodeError
@@ -17,9 +16,9 @@ from authz.ratelimit.limiter import Answer, RateLimiter
 from authz.ratelimit.match import BadRequest, Descriptor
 from authz.request import GatewayKind
 from authz.store.protocols import StoreUnavailable
-from authz.transport.address import grpc_peer
-from authz.transport.ext_authz import proof_of
 from authz.transport.gateways import GatewayRegistry
+from authz.transport.lane import Refused
+from authz.transport.lane.status import INTERNAL, INVALID_ARGUMENT, PERMISSION_DENIED, UNAVAILABLE
 from authz.transport.peer_certificate import PeerCertificate
 
 SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
@@ -32,21 +31,12 @@ _RateLimitResponse = rls_pb2.RateLimitResponse
 log = structlog.get_logger("authz.transport")
 
 
-class CallFailed(Exception):
-    """The call ends with a status other than OK."""
-
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
 def _ignored(operation: str) -> None:
     """Nobody counts."""
 
 
 class RateLimits:
-    """Answers ShouldRateLimit. Makes no task: grpcio already runs each call in one."""
+    """Answers ShouldRateLimit. Suspends only where the limiter does."""
 
     def __init__(
         self,
@@ -60,27 +50,13 @@ class RateLimits:
         self.limiter = limiter
         self._store_failed = store_failed
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """For grpc.aio: messages stay bytes on both sides."""
-        limit: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._limit)
-        return grpc.method_handlers_generic_handler(SERVICE, {"ShouldRateLimit": limit})
-
-    async def _limit(self, message: bytes, context: Any) -> bytes:
-        token, certificate = proof_of(context)
-        try:
-            return await self.answer(message, token, grpc_peer(context.peer()), certificate)
-        except CallFailed as failed:
-            await context.abort(failed.code, failed.message)
-            raise
-
     async def answer(
         self, message: bytes, token: str | None, peer: str, certificate: PeerCertificate | None = None
     ) -> bytes:
-        """A serialized RateLimitRequest in, a serialized RateLimitResponse out. Raises CallFailed."""
+        """A serialized RateLimitRequest in, a serialized RateLimitResponse out. Raises Refused."""
         if self.gateways.identify(GatewayKind.ENVOY, token, peer, certificate) is None:
-            raise CallFailed(
-                grpc.StatusCode.PERMISSION_DENIED,
-                "The gateway did not prove itself with its token or certificate.",
+            raise Refused(
+                PERMISSION_DENIED, "The gateway did not prove itself with its token or certificate."
             )
         try:
             return _respond(await self._decide(_RateLimitRequest.FromString(message)))
@@ -90,12 +66,12 @@ class RateLimits:
             _refuse(str(error))
         except StoreUnavailable as error:
             self._store_failed("reserve")
-            raise CallFailed(grpc.StatusCode.UNAVAILABLE, "The store does not answer.") from error
-        except CallFailed:
+            raise Refused(UNAVAILABLE, "The store does not answer.") from error
+        except Refused:
             raise
         except Exception as error:
             log.error("rate limit failed", exc_info=error)
-            raise CallFailed(grpc.StatusCode.INTERNAL, "The rate limit failed internally.") from error
+            raise Refused(INTERNAL, "The rate limit failed internally.") from error
 
     async def _decide(self, request: rls_pb2.RateLimitRequest) -> Answer:
         listed = request.descriptors
@@ -113,7 +89,7 @@ class RateLimits:
 
 
 def _refuse(message: str) -> NoReturn:
-    raise CallFailed(grpc.StatusCode.INVALID_ARGUMENT, message)
+    raise Refused(INVALID_ARGUMENT, message)
 
 
 def _respond(answer: Answer) -> bytes:

@@ -1,4 +1,4 @@
-"""Starts and stops the servers inside a loop that already runs. Signals are the caller's business."""
+"""Starts and stops HTTP servers inside a loop that already runs. Signals are the caller's business."""
 
 import asyncio
 import contextlib
@@ -6,31 +6,23 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
-from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from authz.transport import access_log, ext_authz, ratelimit
-from authz.transport.access_log import AccessLog
 from authz.transport.asgi import App
-from authz.transport.ext_authz import ExtAuthz
+from authz.transport.connection import HttpConnection
+from authz.transport.exchange import Answering
 from authz.transport.listen import Address, CannotListen, bind, parse_listen, refuse_new
 from authz.transport.protocol import BoundedProtocol, ServerConfig
-from authz.transport.ratelimit import RateLimits
 from authz.transport.tls import ServerTls
 
 STOP_WITHIN = 1.0  # seconds for what is under way; stopping as a whole stays below two
 
-_ACCEPT_WITHIN = (
+ACCEPT_WITHIN = (
     0.1  # seconds for connections that the kernel took: its queue, and a round trip of the network
 )
 
 # Gateways keep connections and close them by their own rule. Were ours the shorter one, a request
 # could meet a connection that we are just closing.
 _KEEP_ALIVE = 3700
-_MOST_CALLS = 10_000
-_HEADROOM = 1024 * 1024  # of a CheckRequest beside its body
-_METADATA = 64 * 1024  # bytes
 
 
 class _Server(uvicorn.Server):
@@ -42,7 +34,7 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """An ASGI application on one address."""
+    """What answers requests, on one address."""
 
     def __init__(
         self,
@@ -67,22 +59,23 @@ class HttpServer:
         self.drain()
         if not self._task.done():
             refuse_new(self._bound)
-            await asyncio.sleep(_ACCEPT_WITHIN)
+            await asyncio.sleep(ACCEPT_WITHIN)
         self._server.should_exit = True
         await self._task
 
 
 async def start_http(
-    app: App, listen: str, *, shared: bool = False, tls: ServerTls | None = None
+    app: App | Answering, listen: str, *, shared: bool = False, tls: ServerTls | None = None
 ) -> HttpServer:
-    """Serve an application. Raises AddressInUse, CannotListen or ValueError (not an address)."""
+    """Serve what answers requests. Raises AddressInUse, CannotListen or ValueError (not an address)."""
     address = parse_listen(listen)
     bound = bind(address, shared=shared)
     if not address.path:
         address = Address(address.host, bound.getsockname()[1])
     config = ServerConfig(
-        app,
-        http=BoundedProtocol,
+        app,  # type: ignore[arg-type]  # handed on as it is to the protocol that knows what to do with it
+        interface="asgi3",
+        http=HttpConnection if isinstance(app, Answering) else BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -91,7 +84,7 @@ async def start_http(
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        ssl_context_factory=(lambda config, usual: tls.context) if tls is not None else None,
+        ssl_context_factory=(lambda config, usual: tls.http) if tls is not None else None,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=STOP_WITHIN,  # type: ignore[arg-type]  # annotated as int, passed to asyncio as it is
     )
@@ -104,66 +97,3 @@ async def start_http(
             raise CannotListen(f"The HTTP server on {address} stopped at once.")
         await asyncio.sleep(0)
     return HttpServer(server, config, task, address, bound)
-
-
-class GrpcServer:
-    """Check, the access log, rate limits, health and reflection on one address."""
-
-    def __init__(
-        self, server: aio.Server, log: AccessLog, checks: health.aio.HealthServicer, address: Address
-    ) -> None:
-        self.address = address
-        self._server = server
-        self._log = log
-        self._health = checks
-
-    async def drain(self) -> None:
-        """Tell the gateways to go elsewhere (NOT_SERVING). Still answers."""
-        await self._health.enter_graceful_shutdown()
-
-    async def stop(self) -> None:
-        """Accept nothing more, let what is under way finish, then close."""
-        await self.drain()
-        self._log.drain()
-        await self._server.stop(STOP_WITHIN)
-
-
-async def start_grpc(
-    check: ExtAuthz,
-    log: AccessLog,
-    listen: str,
-    *,
-    limits: RateLimits | None = None,
-    shared: bool = False,
-    tls: ServerTls | None = None,
-) -> GrpcServer:
-    """Serve Envoy's gRPC services. Raises AddressInUse, CannotListen or ValueError (not an address)."""
-    address = parse_listen(listen)
-    bind(address, shared=shared).close()  # grpcio hides why it cannot bind; this tells
-    server = aio.server(
-        options=(
-            ("grpc.so_reuseport", int(shared)),  # else a second authz would share the port unnoticed
-            ("grpc.max_receive_message_length", check.max_body + _HEADROOM),
-            ("grpc.max_metadata_size", _METADATA),
-        ),
-        maximum_concurrent_rpcs=_MOST_CALLS,
-    )
-    checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    server.add_generic_rpc_handlers((check.handler(), log.handler()))
-    ours = [ext_authz.SERVICE, access_log.SERVICE]
-    if limits is not None:
-        server.add_generic_rpc_handlers((limits.handler(),))
-        ours.append(ratelimit.SERVICE)
-    reflection.enable_server_reflection((*ours, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    try:
-        if tls is None:
-            port = server.add_insecure_port(str(address))
-        else:
-            port = server.add_secure_port(str(address), tls.credentials())
-    except RuntimeError as error:
-        raise CannotListen(f"Cannot listen on {address}: {error}") from error
-    await server.start()
-    for name in ("", *ours):
-        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return GrpcServer(server, log, checks, address if address.path else Address(address.host, port))

@@ -7,7 +7,6 @@ import ssl
 from hashlib import sha256
 from pathlib import Path
 
-import grpc
 from msgspec import Struct
 
 
@@ -20,38 +19,34 @@ class TlsFiles(Struct, frozen=True):
 
 
 class ServerTls:
-    """Both servers' TLS. Over HTTP a client certificate may be shown, over gRPC it must be.
+    """TLS of every server. Over HTTP a client certificate may be shown, over gRPC it must be.
 
     Health checks and gateways with a token speak HTTP without one. grpcio can only demand a certificate
-    or not ask for any (`ssl_server_credentials`).
+    or not ask for any (`ssl_server_credentials`), and a gateway cannot see which server it is that answers.
     """
 
     def __init__(self, files: TlsFiles) -> None:
         """Raises OSError (`ssl.SSLError` is one) where the files cannot be used."""
         self.files = files
-        self.context = _context(files)
-        self._shown = _pair(files)
+        self.http = _context(files, "http/1.1")
+        self.grpc = _context(files, "h2")
+        if files.client_ca is not None:
+            self.grpc.verify_mode = ssl.CERT_REQUIRED
+        self.shown = _pair(files)
+        """Key, chain and authority in PEM, as they are in force."""
 
     def renew(self, files: TlsFiles) -> None:
         """Show another certificate from now on. Raises OSError, and then all stays as it was.
 
         An authority is only ever added: whoever is to lose trust loses it by a restart.
         """
-        _context(files)  # what cannot be loaded must not take half of it away
+        _context(files, "h2")  # what cannot be loaded must not take half of it away
         pair = _pair(files)
-        self.context.load_cert_chain(files.cert, files.key)
-        if files.client_ca is not None:
-            self.context.load_verify_locations(files.client_ca)
-        self._shown, self.files = pair, files
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """For grpcio, which asks for the certificate with each handshake."""
-        demanded = self.files.client_ca is not None
-        return grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration, demanded)
-
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        key, chain, authority = self._shown
-        return grpc.ssl_server_certificate_configuration([(key, chain)], authority)
+        for context in (self.http, self.grpc):
+            context.load_cert_chain(files.cert, files.key)
+            if files.client_ca is not None:
+                context.load_verify_locations(files.client_ca)
+        self.shown, self.files = pair, files
 
 
 def seal_key(files: TlsFiles) -> bytes:
@@ -59,11 +54,11 @@ def seal_key(files: TlsFiles) -> bytes:
     return sha256(b"log of a gateway\0" + files.key.read_bytes()).digest()
 
 
-def _context(files: TlsFiles) -> ssl.SSLContext:
+def _context(files: TlsFiles, protocol: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(files.cert, files.key, password=_none)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     if files.client_ca is not None:
         context.load_verify_locations(files.client_ca)
         context.verify_mode = ssl.CERT_OPTIONAL

@@ -12,9 +12,9 @@ from authz.refusal import Refusal
 from authz.request import GatewayKind, Request
 from authz.transport.body import framed_state
 from authz.transport.certificate import from_base64
-from authz.transport.dialect import Call, Dialect, RawHeaders, plain_deny, upstream_headers
+from authz.transport.dialect import Call, Dialect, Lines, plain_deny, upstream_lines
 from authz.transport.forwarded import read_forwarded
-from authz.transport.headers import Fields, encode
+from authz.transport.headers import Fields
 
 
 def certificate(fields: Fields) -> str | None:
@@ -25,21 +25,21 @@ def certificate(fields: Fields) -> str | None:
     return from_base64(text) if text else None
 
 
-def read(call: Call) -> Request | Refusal:
+def read(call: Call, body: bytes) -> Request | Refusal:
     return read_forwarded(
         call,
+        body,
         method_field="x-forwarded-method",
         target_field="x-forwarded-uri",
-        state=framed_state(len(call.body)),
+        state=framed_state(len(body)),
         certificate=certificate,
     )
 
 
-def allow(request: Request, allow: Allow, spoofed: list[str]) -> RawHeaders:
-    headers = upstream_headers(request, allow, spoofed)
-    for name, value in allow.client:
-        headers.append((f"x-authz-client-{name}".encode("ascii"), encode(name, value)))
-    return headers
+def allow(request: Request, allow: Allow, spoofed: list[str]) -> Lines:
+    return upstream_lines(request, allow, spoofed) + [
+        f"x-authz-client-{name}: {value}" for name, value in allow.client
+    ]
 
 
 TRAEFIK = Dialect(kind=GatewayKind.TRAEFIK, read=read, allow=allow, deny=plain_deny, certificate=certificate)

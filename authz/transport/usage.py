@@ -19,14 +19,13 @@ from authz.reason import Reason
 from authz.report import Report
 from authz.request import Gateway
 from authz.store.protocols import Outcome, StoreUnavailable
-from authz.transport.asgi import Gone, Receive, TooLarge, read_body
-from authz.transport.dialect import RawHeaders, plain_deny
+from authz.transport.dialect import plain_deny, refusal
 from authz.transport.gateways import UNIDENTIFIED
 from authz.transport.headers import Fields
+from authz.transport.reply import Reply, json_reply
 from authz.transport.service import Service
 from authz.usage_dialect import Fault, Reading, read_usage
 
-Response = tuple[int, RawHeaders, bytes]
 Reject = Callable[[str, str], None]
 """Told of what was not believed: gateway, reason."""
 
@@ -40,15 +39,12 @@ _SETTLED_AT_A_TIME = 50  # then decisions get their turn
 
 _UNPROVEN = "Only a gateway that proves itself with its token may tell what a response used."
 
-_NOT_POST = (
+_ONLY_POST = json_reply(
+    405,
     b'{"error":{"message":"Tell what a response used with POST.","type":"invalid_request_error",'
-    b'"code":"method_not_allowed","param":null}}'
+    b'"code":"method_not_allowed","param":null}}',
+    "allow: POST",
 )
-_ONLY_POST = [
-    (b"allow", b"POST"),
-    (b"content-type", b"application/json"),
-    (b"content-length", str(len(_NOT_POST)).encode("ascii")),
-]
 
 log = structlog.get_logger("authz.transport")
 
@@ -167,34 +163,22 @@ class Usages:
         self._service = service
         self._reject = reject
 
-    async def respond(
-        self, method: str, gateway: Gateway | None, fields: Fields, receive: Receive, request_id: str
-    ) -> Response | None:
-        """One call. None when nobody is there any more."""
+    def open(
+        self, method: str, gateway: Gateway | None, fields: Fields, request_id: str
+    ) -> "Reply | UsageCall":
+        """One call, refused before its body is read, or that is answered with it."""
         if method != "POST":
-            return 405, _ONLY_POST, _NOT_POST
+            return _ONLY_POST
         if gateway is None or not gateway.proven:
             self._reject(UNIDENTIFIED, Reason.GATEWAY_UNPROVEN.value)
             return _refused(deny(request_id, Reason.GATEWAY_UNPROVEN, message=_UNPROVEN))
         if fields.client.get("content-encoding", "identity") != "identity":
             return _refused(deny(request_id, Reason.UNSUPPORTED_ENCODING))
-        try:
-            body = await read_body(receive, fields.gateway.get("content-length"), MAX_BODY)
-            answer = await self.take(body, gateway)
-        except Gone:
-            return None
-        except TooLarge:
-            return _refused(deny(request_id, Reason.BODY_TOO_LARGE))
-        except Unreadable as error:
-            self._reject(gateway.name, "malformed")
-            return _refused(deny(request_id, Reason.BAD_BODY, message=str(error)))
-        except StoreUnavailable:
-            return _refused(deny(request_id, Reason.STORE_UNAVAILABLE))
-        except Exception as error:
-            log.error("usage report failed", request_id=request_id, gateway=gateway.name, exc_info=error)
-            return _refused(deny(request_id, Reason.INTERNAL_ERROR))
-        length = str(len(answer)).encode("ascii")
-        return 200, [(b"content-type", b"application/json"), (b"content-length", length)], answer
+        return UsageCall(self, gateway, request_id)
+
+    def unreadable(self, gateway: Gateway) -> None:
+        """Count what is no list of reports."""
+        self._reject(gateway.name, "malformed")
 
     async def take(self, body: bytes, gateway: Gateway) -> bytes:
         """Settle a body's reports, in order; the answer's body. Raises Unreadable, StoreUnavailable."""
@@ -219,5 +203,34 @@ class Usages:
         return Result(reservation=item.reservation, outcome=await self._service.settle(report, gateway))
 
 
-def _refused(denied: Deny) -> Response:
-    return denied.status, plain_deny(denied), denied.body
+class UsageCall:
+    """The reports of one call, see `authz.transport.exchange.Question`."""
+
+    most = MAX_BODY
+
+    def __init__(self, usages: Usages, gateway: Gateway, request_id: str) -> None:
+        self._usages = usages
+        self._gateway = gateway
+        self._request_id = request_id
+
+    async def answer(self, body: bytes) -> Reply:
+        """What became of each report, once that is on the disk."""
+        try:
+            return json_reply(200, await self._usages.take(body, self._gateway))
+        except Unreadable as error:
+            self._usages.unreadable(self._gateway)
+            return _refused(deny(self._request_id, Reason.BAD_BODY, message=str(error)))
+        except StoreUnavailable:
+            return _refused(deny(self._request_id, Reason.STORE_UNAVAILABLE))
+
+    def too_large(self) -> Reply:
+        return _refused(deny(self._request_id, Reason.BODY_TOO_LARGE))
+
+    def fault(self, error: Exception) -> Reply:
+        name = self._gateway.name
+        log.error("usage report failed", request_id=self._request_id, gateway=name, exc_info=error)
+        return _refused(deny(self._request_id, Reason.INTERNAL_ERROR))
+
+
+def _refused(denied: Deny) -> Reply:
+    return refusal(plain_deny, denied)

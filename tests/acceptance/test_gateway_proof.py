@@ -281,6 +281,7 @@ def write_config(directory: Path, decisions: str, gateways: str) -> Path:
     for name in ("http", "grpc"):
         if name not in listen:
             listen = listen.replace("}", f", {name}: 127.0.0.1:{free_port()}}}")
+    listen = listen.replace("}", ", grpc_other: none}")
     config.write_text(
         f"store: memory://\ndecisions: {listen}\nadmin: {{listen: 127.0.0.1:{free_port()}}}\n{gateways}"
     )

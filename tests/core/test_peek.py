@@ -38,13 +38,19 @@ def test_reads_what_it_governs() -> None:
     assert peek(ask(body)) == Peek(
         model="llama3",
         stream=True,
-        max_output=7,
+        limits={"max_tokens": 5, "max_completion_tokens": 7},
         choices=2,
         size=len(body),
-        text=len('{"model": "llama3", "stream": true, "n": 2, "messages": []}'),
-        opening=1,
-        places={"max_tokens": (50, b"5"), "max_completion_tokens": (78, b"7")},
+        text=len('{"model":"llama3","stream":true,"n":2,"messages":[]}'),
+        body=body.encode(),
     )
+
+
+def test_finds_where_a_member_stands() -> None:
+    seen = peek(ask(' {"model": "llama3", "max_tokens" : 5, "messages": []}'))
+    assert isinstance(seen, Peek)
+    assert (seen.opening, seen.place("max_tokens"), seen.place("n")) == (2, (36, b"5"), None)
+    assert (NOTHING.place("max_tokens"), NOTHING.max_output) == (None, None)
 
 
 @pytest.mark.parametrize(

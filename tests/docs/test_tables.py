@@ -60,6 +60,7 @@ def test_the_metrics_are_those_of_the_code() -> None:
         without=lambda: Without(),
         shared=lambda: Shared(Waits()),
         allowances=lambda: Allowances(outstanding={Unit.TOKENS: 1}),
+        cut_off=lambda: {"PROTOCOL_ERROR": 1},
     )
     metrics.decided("edge", "inference", Reason.ALLOWED, 0.001)
     metrics.store_failed("reserve")
@@ -86,6 +87,7 @@ def test_the_ports_are_those_of_the_code() -> None:
     defaults = {
         "decisions.http": config.decisions.http,
         "decisions.grpc": config.decisions.grpc,
+        "decisions.grpc_other": config.decisions.grpc_other,
         "admin.listen": config.admin.listen,
     }
     documented = {row[2].strip("`"): row[1].strip("`") for row in rows(OPERATIONS, "Listener")}

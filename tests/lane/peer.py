@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from authz.transport.lane import Caller, ClientStream, Lane, Limits, Refused, Unary
 from authz.transport.lane.connection import Connection
@@ -169,7 +169,7 @@ class Scripted:
         self.waiting: list[asyncio.Future[bytes]] = []
         self.reported: list[BaseException] = []
 
-    def lane(self, limits: Limits | None = None) -> Lane:
+    def lane(self, limits: Limits | None = None, **options: Any) -> Lane:
         routes = {
             "/t/Echo": Unary(self.echo),
             "/t/Ready": Unary(self.ready),
@@ -181,7 +181,7 @@ class Scripted:
             "/t/Collect": ClientStream(self.collect),
             "/t/Early": ClientStream(self.early),
         }
-        return Lane(routes, limits=limits, report=self.reported.append)
+        return Lane(routes, limits=limits, report=self.reported.append, **options)
 
     def future(self) -> "asyncio.Future[bytes]":
         future = asyncio.get_running_loop().create_future()

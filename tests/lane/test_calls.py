@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from authz.transport.lane import Limits
+from authz.transport.lane import Caller, Lane, Limits, Unary
 from authz.transport.lane.wire import (
     DATA,
     END_STREAM,
@@ -243,3 +243,19 @@ async def test_what_a_slow_stream_does_not_take_is_not_asked_for(scripted: Scrip
     assert [each for each in peer.take() if each.kind == WINDOW_UPDATE and each.stream == 1] == []
     found = await peer.until(WINDOW_UPDATE)
     assert [(each.stream, int.from_bytes(each.payload, "big")) for each in found] == [(1, 10_005)]
+
+
+async def test_a_caller_is_recognized_once_for_many_calls() -> None:
+    asked: list[Caller] = []
+
+    def recognize(caller: Caller) -> str:
+        asked.append(caller)
+        return dict(caller.metadata)["x-who"]
+
+    lane = Lane({"/t/Who": Unary(lambda message, who: who.encode())}, recognize=recognize)
+    peer = Peer(lane)
+    for at, who in enumerate("aabab"):
+        peer.send(headers(2 * at + 1, block("/t/Who", ("x-who", who))), data(2 * at + 1, message()))
+    answers = [each.payload[5:] for each in peer.take() if each.kind == DATA]
+    assert answers == [b"a", b"a", b"b", b"a", b"b"]
+    assert [dict(caller.metadata)["x-who"] for caller in asked] == ["a", "b"]

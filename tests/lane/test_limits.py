@@ -201,3 +201,35 @@ async def test_many_small_messages_count_for_more_than_their_bytes() -> None:
     peer = peer_with(Limits(held_bytes=25_000))
     peer.send(headers(1, block("/t/Collect")), data(1, message(b"") * 1000, ended=False))
     assert statuses(peer.take()) == {1: EXHAUSTED}
+
+
+async def test_a_connection_too_many_is_told_and_closed() -> None:
+    ended: list[tuple[str, str]] = []
+    lane = Scripted().lane(most_connections=2, ended=lambda peer, error, why: ended.append((error, why)))
+    first, second, third = Peer(lane), Peer(lane), Peer(lane, greet=False)
+    assert errors(third.take()) == END
+    assert third.wire.closed
+    third.send(call(1))
+    third.lose()
+    assert third.take() == []
+    assert (lane.connections, ended) == (2, [("ENHANCE_YOUR_CALM", "too many connections")])
+    first.lose()
+    fourth = Peer(lane)
+    for peer in (second, fourth):
+        peer.send(call(1))
+        assert statuses(peer.take()) == {1: 0}
+
+
+async def test_every_end_for_what_the_peer_did_is_told_and_no_other() -> None:
+    ended: list[tuple[str, str]] = []
+    lane = Scripted().lane(ended=lambda peer, error, why: ended.append((error, why)))
+    faulty, stalled, left, lost = Peer(lane), Peer(lane), Peer(lane), Peer(lane)
+    faulty.send(headers(2))
+    stalled.connection.pause_writing()
+    stalled.connection.tick(asyncio.get_running_loop().time() + 60)
+    left.connection.close()
+    lost.lose()
+    assert ended == [
+        ("PROTOCOL_ERROR", "a request on a stream of even number"),
+        ("ENHANCE_YOUR_CALM", "it does not read what we answer"),
+    ]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from authz.app import RateLimitFiles
+from authz.app import Asked, RateLimitFiles
 from authz.cli.errors import Exit
-from authz.cli.worker import rate_limit_options, read_rate_limits
+from authz.cli.worker import options_of, read_options
 from tests.support.processes import executable
 
 
@@ -35,9 +35,14 @@ def test_a_wrong_file_ends_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "files",
-    [None, RateLimitFiles(Path("/etc/limits")), RateLimitFiles(Path("/etc/limits"), compat=True)],
-    ids=["none", "limits", "compat"],
+    "asked",
+    [
+        Asked(),
+        Asked(RateLimitFiles(Path("/etc/limits"))),
+        Asked(RateLimitFiles(Path("/etc/limits"), compat=True), "grpcio"),
+        Asked(grpc_server="grpcio"),
+    ],
+    ids=["nothing", "limits", "all", "grpcio"],
 )
-def test_workers_are_told(files: RateLimitFiles | None) -> None:
-    assert read_rate_limits(rate_limit_options(files)) == files
+def test_workers_are_told(asked: Asked) -> None:
+    assert read_options(options_of(asked)) == asked

@@ -53,7 +53,12 @@ class Stack:
         self.slowness = 1.0  # how many times the usual its last start took, at least 1
         self.process: Process | None = None
         self._options = options
-        ports = {"decisions.http": self.http, "decisions.grpc": self.grpc, "admin.listen": self.admin}
+        ports = {
+            "decisions.http": self.http,
+            "decisions.grpc": self.grpc,
+            "decisions.grpc_other": free_port(),
+            "admin.listen": self.admin,
+        }
         directory.mkdir(parents=True)
         self.config = keep(directory, Wanted(listen=f"127.0.0.1:{self.gateway}"), ports)
         also = _ALSO.format(zone=NOON)

@@ -21,7 +21,7 @@ from tests.support.processes import Process
 
 CONFIG = """\
 store: sqlite:{store}
-decisions: {{http: "127.0.0.1:{http}", grpc: "127.0.0.1:{grpc}"}}
+decisions: {{http: "127.0.0.1:{http}", grpc: "127.0.0.1:{grpc}", grpc_other: none}}
 admin: {{listen: "127.0.0.1:{admin}"}}
 authenticators:
   keys: {{type: api_key}}

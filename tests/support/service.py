@@ -38,6 +38,7 @@ class AuthzService:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.http, self.grpc, self.admin = free_port(), free_port(), free_port()
+        self.grpc_other = free_port()
         self.store = store or f"sqlite://{directory / 'authz.db'}"
         self._workers = workers
         self.config = directory / "authz.yaml"
@@ -50,7 +51,8 @@ class AuthzService:
         tls = f", tls: {self._tls[0]}" if self._tls is not None else ""
         head = (
             f"store: {self.store}\n"
-            f"decisions: {{http: 127.0.0.1:{self.http}, grpc: 127.0.0.1:{self.grpc}{tls}}}\n"
+            f"decisions: {{http: 127.0.0.1:{self.http}, grpc: 127.0.0.1:{self.grpc}, "
+            f"grpc_other: 127.0.0.1:{self.grpc_other}{tls}}}\n"
             f"admin: {{listen: 127.0.0.1:{self.admin}}}\n"
         )
         temporary = self.config.with_suffix(".new")

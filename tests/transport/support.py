@@ -14,11 +14,18 @@ from authz.report import Report
 from authz.request import Gateway, GatewayKind, Request
 from authz.store.protocols import Outcome
 from authz.subject import Subject
+from authz.transport.access_log import AccessLog
+from authz.transport.exchange import Answering
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.gateways import GatewayEntry, GatewayRegistry
+from authz.transport.grpc_services import GrpcServices
 from authz.transport.health import Health
 from authz.transport.http import HttpTransport
+from authz.transport.ratelimit import RateLimits
+from authz.transport.serve_grpcio import GrpcioServer, start_grpcio
+from authz.transport.serve_lane import LaneServer, start_lane
 from authz.transport.service import Desk
+from tests.transport.wire import Wire
 
 TOKENS = {kind: f"token-of-{kind.value}" for kind in GatewayKind}
 ALICE = Subject(user="alice", authenticator="keys", team="nlp", key="key_1")
@@ -160,60 +167,59 @@ def grpc_app(service: FakeService, *, gateways: GatewayRegistry | None = None, *
     return ExtAuthz(Desk(service, observe), gateways or registry(), **options)
 
 
+GRPC_SERVERS = ("lane", "grpcio")
+"""What holds of one holds of the other."""
+
+
+async def start_grpc(
+    kind: str,
+    check: ExtAuthz,
+    log: AccessLog,
+    *,
+    limits: RateLimits | None = None,
+    listen: str = "127.0.0.1:0",
+) -> LaneServer | GrpcioServer:
+    """Serve over gRPC by one of `GRPC_SERVERS`."""
+    services = GrpcServices(check, log, limits)
+    return await (start_lane if kind == "lane" else start_grpcio)(services, listen)
+
+
 class Answer:
     """An HTTP response as it went out."""
 
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self.status = status
-        self.pairs = [(name.decode(), value.decode("latin-1")) for name, value in headers]
+    def __init__(self, sent: bytes) -> None:
+        head, _, self.body = sent.partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        self.status = int(status.split(" ")[1])
+        self.pairs = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
         self.headers = dict(self.pairs)
-        self.body = body
 
 
 async def ask(
-    app: Any,
+    app: Answering,
     path: str,
     headers: Headers = (),
     body: bytes = b"",
     *,
     method: str = "POST",
-    client: tuple[str, int] | None = ("127.0.0.1", 4711),
-    server: tuple[str, int | None] = ("127.0.0.1", 9000),
+    peer: str = "127.0.0.1",
     chunks: Sequence[bytes] | None = None,
 ) -> Answer:
-    """Drive an ASGI application as uvicorn does. `chunks` are body messages without a declared length."""
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+    """One request on a connection of its own. `chunks` are its body, without a declared length."""
+    raw = [(name, value) for name, value in headers]
     if chunks is not None:
-        raw.append((b"transfer-encoding", b"chunked"))
-    elif body and "content-length" not in dict(headers):
-        raw.append((b"content-length", str(len(body)).encode()))
-    target, _, query = path.partition("?")
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": target,
-        "raw_path": target.encode("latin-1"),
-        "query_string": query.encode("latin-1"),
-        "authz.target": path.encode("latin-1"),
-        "headers": raw,
-        "client": client,
-        "server": server,
-    }
-    pieces = list(chunks) if chunks is not None else [body]
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        if not pieces:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    await app(scope, receive, send)
-    if not sent:
-        raise ConnectionAbortedError
-    return Answer(sent[0]["status"], sent[0]["headers"], sent[1].get("body", b""))
+        raw.append(("transfer-encoding", "chunked"))
+        parts = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk] + [b"0\r\n\r\n"]
+    else:
+        parts = [body]
+        if body and "content-length" not in dict(headers):
+            raw.append(("content-length", str(len(body))))
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in raw), "", ""]
+    wire = Wire(app, peer=peer)
+    wire.send("\r\n".join(lines).encode("latin-1"))
+    for part in parts:
+        wire.send(part)
+    return Answer(await wire.answer(bare=method == "HEAD"))
 
 
 def original(

@@ -16,10 +16,11 @@ from authz.store.protocols import StoreUnavailable
 from authz.transport import access_log
 from authz.transport.access_log import AccessLog
 from authz.transport.access_log_entry import DECISION, RESERVATION, USAGE, End, Running, read_entry
-from authz.transport.serve import GrpcServer, start_grpc
+from authz.transport.serve_grpcio import GrpcioServer
+from authz.transport.serve_lane import LaneServer
 from authz.usage import Usage
 from authz.usage_dialect import Fault
-from tests.transport.support import TOKENS, FakeService, grpc_app, registry
+from tests.transport.support import GRPC_SERVERS, TOKENS, FakeService, grpc_app, registry, start_grpc
 
 STREAM = f"/{access_log.SERVICE}/StreamAccessLogs"
 PROOF = (("x-authz-gateway-token", TOKENS[GatewayKind.ENVOY]),)
@@ -191,15 +192,17 @@ async def service() -> FakeService:
     return FakeService()
 
 
-@pytest.fixture
-async def server(service: FakeService) -> AsyncIterator[GrpcServer]:
-    started = await start_grpc(grpc_app(service), AccessLog(service, registry()), "127.0.0.1:0")
+@pytest.fixture(params=GRPC_SERVERS)
+async def server(
+    service: FakeService, request: pytest.FixtureRequest
+) -> AsyncIterator[LaneServer | GrpcioServer]:
+    started = await start_grpc(request.param, grpc_app(service), AccessLog(service, registry()))
     yield started
     await started.stop()
 
 
 @pytest.fixture
-async def channel(server: GrpcServer) -> AsyncIterator[aio.Channel]:
+async def channel(server: LaneServer | GrpcioServer) -> AsyncIterator[aio.Channel]:
     async with aio.insecure_channel(str(server.address)) as opened:
         yield opened
 
@@ -253,8 +256,9 @@ async def test_neither_a_bad_message_nor_a_failing_store_ends_the_stream(
     assert service.extended == [("rsv_2", "my-envoy")]
 
 
-async def test_stopping_ends_the_streams_at_once(service: FakeService) -> None:
-    server = await start_grpc(grpc_app(service), AccessLog(service, registry()), "127.0.0.1:0")
+@pytest.mark.parametrize("kind", GRPC_SERVERS)
+async def test_stopping_ends_the_streams_at_once(service: FakeService, kind: str) -> None:
+    server = await start_grpc(kind, grpc_app(service), AccessLog(service, registry()))
     async with aio.insecure_channel(str(server.address)) as channel:
         call = channel.stream_unary(STREAM, response_deserializer=StreamAccessLogsResponse.FromString)(
             metadata=PROOF

@@ -10,6 +10,7 @@ import pytest
 from authz.reason import Reason
 from authz.report import Report
 from authz.request import BodyState, GatewayKind
+from authz.transport.address import UNIX, UNKNOWN
 from tests.transport.support import (
     TOKENS,
     Counted,
@@ -87,8 +88,8 @@ async def test_a_wrong_or_doubled_token_is_refused_unread(kind: GatewayKind) -> 
 async def test_a_stranger_without_a_token_is_refused(kind: GatewayKind) -> None:
     service = FakeService()
     method, path, headers = original(kind, token=False)
-    for client in [("10.0.0.9", 1), None]:
-        answer = await ask(http_app(service), path, headers, method=method, client=client)
+    for peer in ["10.0.0.9", UNKNOWN]:
+        answer = await ask(http_app(service), path, headers, method=method, peer=peer)
         assert answer.status == 403
     assert service.asked == []
 
@@ -96,9 +97,7 @@ async def test_a_stranger_without_a_token_is_refused(kind: GatewayKind) -> None:
 async def test_a_unix_socket_is_this_machine() -> None:
     service = FakeService()
     method, path, headers = original(GatewayKind.CADDY, token=False)
-    answer = await ask(
-        http_app(service), path, headers, method=method, client=None, server=("/run/authz.sock", None)
-    )
+    answer = await ask(http_app(service), path, headers, method=method, peer=UNIX)
     assert answer.status == 200
 
 
@@ -170,7 +169,6 @@ ODD_TARGETS = [
     "/v1/x%00",
     "/a;b",
     "/?",
-    "/é",
     "/x?a=%zz",
     "/x#f",
     "/",
@@ -180,7 +178,7 @@ ODD_TARGETS = [
 @pytest.mark.parametrize(
     ("kind", "target"),
     [(kind, target) for kind in KINDS for target in ODD_TARGETS]
-    + [(kind, target) for kind in FORWARDED for target in ("http://evil/", "*", "x")],
+    + [(kind, target) for kind in FORWARDED for target in ("http://evil/", "*", "x", "/é")],
     ids=lambda value: f"attack-1-14-{value}",
 )
 async def test_targets_reach_the_core_untouched(kind: GatewayKind, target: str) -> None:
@@ -372,14 +370,6 @@ async def test_one_byte_more_is_too_large(chunks: list[bytes]) -> None:
     method, path, headers = original(GatewayKind.CADDY)
     answer = await ask(http_app(FakeService(), max_body=100), path, headers, method=method, chunks=chunks)
     assert answer.status == 413
-
-
-async def test_a_peer_that_leaves_in_the_middle_is_not_judged() -> None:
-    service = FakeService()
-    method, path, headers = original(GatewayKind.CADDY)
-    with pytest.raises(ConnectionAbortedError):
-        await ask(http_app(service), path, headers, method=method, chunks=[])
-    assert service.asked == []
 
 
 async def test_too_many_headers_are_refused() -> None:
@@ -579,7 +569,5 @@ async def test_the_list_of_models_can_be_refused() -> None:
     assert answer.status == 503
     answer = await ask(http_app(FakeService()), "/v1/models", [], method="GET")
     assert answer.status == 400
-    answer = await ask(
-        http_app(FakeService()), "/v1/models", [("host", "a")], method="GET", client=("10.0.0.1", 1)
-    )
+    answer = await ask(http_app(FakeService()), "/v1/models", [("host", "a")], method="GET", peer="10.0.0.1")
     assert answer.status == 403

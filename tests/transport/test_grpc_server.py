@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from hashlib import sha256
+from pathlib import Path
 
 import grpc
 import pytest
@@ -17,9 +18,21 @@ from authz.transport import access_log, ext_authz
 from authz.transport.access_log import AccessLog
 from authz.transport.gateways import GatewayEntry, GatewayRegistry
 from authz.transport.listen import AddressInUse, CannotListen
-from authz.transport.serve import GrpcServer, start_grpc
+from authz.transport.serve_grpcio import GrpcioServer, start_other
+from authz.transport.serve_lane import LaneServer
 from tests.transport import second_codec
-from tests.transport.support import TOKENS, FakeService, allow, check, grpc_app, limited, networks, registry
+from tests.transport.support import (
+    GRPC_SERVERS,
+    TOKENS,
+    FakeService,
+    allow,
+    check,
+    grpc_app,
+    limited,
+    networks,
+    registry,
+    start_grpc,
+)
 
 CHECK = f"/{ext_authz.SERVICE}/Check"
 STREAM = f"/{access_log.SERVICE}/StreamAccessLogs"
@@ -31,16 +44,21 @@ async def service() -> FakeService:
     return FakeService()
 
 
+@pytest.fixture(params=GRPC_SERVERS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-async def server(service: FakeService) -> AsyncIterator[GrpcServer]:
+async def server(service: FakeService, kind: str) -> AsyncIterator[LaneServer | GrpcioServer]:
     app = grpc_app(service, max_body=100_000)
-    started = await start_grpc(app, AccessLog(service, registry()), "127.0.0.1:0")
+    started = await start_grpc(kind, app, AccessLog(service, registry()))
     yield started
     await started.stop()
 
 
 @pytest.fixture
-async def channel(server: GrpcServer) -> AsyncIterator[aio.Channel]:
+async def channel(server: LaneServer | GrpcioServer) -> AsyncIterator[aio.Channel]:
     async with aio.insecure_channel(str(server.address)) as opened:
         yield opened
 
@@ -79,7 +97,7 @@ async def test_a_wrong_token_is_refused(
     assert service.asked == []
 
 
-async def test_from_is_compared_with_the_real_peer(service: FakeService) -> None:
+async def test_from_is_compared_with_the_real_peer(service: FakeService, kind: str) -> None:
     def only(network: str) -> GatewayRegistry:
         digest = sha256(b"t").digest()
         return GatewayRegistry(
@@ -87,7 +105,7 @@ async def test_from_is_compared_with_the_real_peer(service: FakeService) -> None
         )
 
     app = grpc_app(service, gateways=only("127.0.0.0/8"))
-    server = await start_grpc(app, AccessLog(service, registry()), "127.0.0.1:0")
+    server = await start_grpc(kind, app, AccessLog(service, registry()))
     async with aio.insecure_channel(str(server.address)) as channel:
         metadata = (("x-authz-gateway-token", "t"),)
         assert (await ask(channel, check().SerializeToString(), metadata)).status.code == 0
@@ -110,11 +128,14 @@ async def test_a_body_beyond_every_bound_is_refused_by_the_server(channel: aio.C
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_health_is_honest(server: GrpcServer, channel: aio.Channel) -> None:
+async def test_health_is_honest(server: LaneServer | GrpcioServer, channel: aio.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     serving, draining = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
     for name in ("", ext_authz.SERVICE, access_log.SERVICE):
         assert (await health.Check(health_pb2.HealthCheckRequest(service=name))).status == serving
+    with pytest.raises(aio.AioRpcError) as unknown:
+        await health.Check(health_pb2.HealthCheckRequest(service="another"))
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
     await server.drain()
     assert (await health.Check(health_pb2.HealthCheckRequest())).status == draining
     assert (await ask(channel, check().SerializeToString())).status.code == 0, (
@@ -122,25 +143,66 @@ async def test_health_is_honest(server: GrpcServer, channel: aio.Channel) -> Non
     )
 
 
-async def test_reflection_lists_the_services(channel: aio.Channel) -> None:
+async def reflected(channel: aio.Channel) -> set[str]:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
 
     async def requests() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
         yield reflection_pb2.ServerReflectionRequest(list_services="")
 
-    async for answer in stub.ServerReflectionInfo(requests()):
-        names = {each.name for each in answer.list_services_response.service}
-        assert {ext_authz.SERVICE, access_log.SERVICE, "grpc.health.v1.Health"} <= names
+    return {
+        each.name
+        async for answer in stub.ServerReflectionInfo(requests(), timeout=30)
+        for each in answer.list_services_response.service
+    }
 
 
-async def test_a_taken_port_is_said_so(server: GrpcServer, service: FakeService) -> None:
+async def test_grpcio_has_reflection_and_the_lane_says_that_it_has_not(
+    channel: aio.Channel, kind: str
+) -> None:
+    if kind == "grpcio":
+        assert {ext_authz.SERVICE, access_log.SERVICE, "grpc.health.v1.Health"} <= await reflected(channel)
+        return
+    with pytest.raises(aio.AioRpcError) as refused:
+        await reflected(channel)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_the_other_address_tells_what_is_served_and_serves_none_of_it() -> None:
+    server = await start_other((ext_authz.SERVICE,), "127.0.0.1:0")
+    async with aio.insecure_channel(str(server.address)) as channel:
+        assert {ext_authz.SERVICE, "grpc.health.v1.Health"} <= await reflected(channel)
+        with pytest.raises(aio.AioRpcError) as refused:
+            await ask(channel, check().SerializeToString())
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        asked = health_pb2.HealthCheckRequest(service=ext_authz.SERVICE)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(asked, timeout=30)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await server.drain()
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await server.stop()
+        with pytest.raises(aio.AioRpcError):
+            await watch.read()
+
+
+async def test_a_taken_port_is_said_so(
+    server: LaneServer | GrpcioServer, service: FakeService, kind: str
+) -> None:
+    app, log = grpc_app(service), AccessLog(service, registry())
     with pytest.raises(AddressInUse, match=f"{server.address} is in use"):
-        await start_grpc(grpc_app(service), AccessLog(service, registry()), str(server.address))
+        await start_grpc(kind, app, log, listen=str(server.address))
     with pytest.raises(CannotListen, match="no address of this machine"):
-        await start_grpc(grpc_app(service), AccessLog(service, registry()), "203.0.113.1:0")
+        await start_grpc(kind, app, log, listen="203.0.113.1:0")
 
 
-async def test_a_pending_check_is_answered_while_stopping(service: FakeService) -> None:
+async def test_a_unix_socket_is_this_machine(service: FakeService, kind: str, tmp_path: Path) -> None:
+    at = f"unix:{tmp_path / 's'}"
+    server = await start_grpc(kind, grpc_app(service), AccessLog(service, registry()), listen=at)
+    async with aio.insecure_channel(at) as channel:
+        assert (await ask(channel, check().SerializeToString(), ())).status.code == 0
+    await server.stop()
+
+
+async def test_a_pending_check_is_answered_while_stopping(service: FakeService, kind: str) -> None:
     waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def decide(_request: object) -> object:
@@ -148,7 +210,7 @@ async def test_a_pending_check_is_answered_while_stopping(service: FakeService) 
         return allow()
 
     service.answer = decide  # type: ignore[assignment]
-    server = await start_grpc(grpc_app(service), AccessLog(service, registry()), "127.0.0.1:0")
+    server = await start_grpc(kind, grpc_app(service), AccessLog(service, registry()))
     async with aio.insecure_channel(str(server.address)) as channel:
         asked = asyncio.ensure_future(ask(channel, check().SerializeToString()))
         while not service.asked:

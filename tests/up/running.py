@@ -48,7 +48,8 @@ class RunningUp:
         machine that is not starved, and is given as much more time here as its start took."""
         if not (directory / "authz.yaml").exists():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            ports = {place: free_port() for place in ("decisions.http", "decisions.grpc", "admin.listen")}
+            places = ("decisions.http", "decisions.grpc", "decisions.grpc_other", "admin.listen")
+            ports = {place: free_port() for place in places}
             keep(directory, Wanted(upstream=f"http://127.0.0.1:{free_port()}"), ports)
         self._errors = (directory / "stderr").open("w+")
         command = [AUTHZ, "up", "--dir", str(directory), "--port", str(self.port), *arguments]

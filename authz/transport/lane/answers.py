@@ -45,10 +45,8 @@ class Answers:
 
     def run(self, stream: Stream, unary: Unary, message: bytes) -> None:
         """Hand a whole message to its handler; answer at once if that does not suspend."""
-        caller = stream.head.caller
-        assert caller is not None
         try:
-            answer = unary.handler(message, caller)
+            answer = unary.handler(message, stream.head.caller)
             if type(answer) is CoroutineType:
                 try:
                     waits_for = answer.send(None)

@@ -74,7 +74,7 @@ class Calls:
             stream.ended = ended
             self._answers.refuse(stream, *head.refusal)
             return
-        if head.streaming is not None and head.caller is not None:
+        if head.streaming is not None:
             stream.feed = Feed(self._loop, lambda size: self._taken(stream, size))
             try:
                 self._answers.start(stream, head.streaming.handler(stream.feed, head.caller))

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
+
+from msgspec import Struct
 
 from authz.transport.lane.blocks import Blocks
 from authz.transport.lane.calls import Calls
@@ -16,7 +18,7 @@ from authz.transport.lane.peer_settings import (
     MAX_CONCURRENT_STREAMS,
     MAX_HEADER_LIST_SIZE,
 )
-from authz.transport.lane.routes import Routes
+from authz.transport.lane.routes import Caller, Routes
 from authz.transport.lane.wire import (
     CONTINUATION,
     DATA,
@@ -24,6 +26,7 @@ from authz.transport.lane.wire import (
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
+    ERROR_NAMES,
     FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR,
     HAS_PRIORITY,
@@ -51,29 +54,31 @@ _TINY = 5  # bytes of DATA: less than a message's prefix
 _unpack = HEADER.unpack_from
 
 
+class Owner(Struct, frozen=True, kw_only=True):
+    """What all connections of a lane have in common."""
+
+    routes: Routes
+    limits: Limits
+    recognize: Callable[[Caller], Any]
+    report: Callable[[BaseException], None]
+    made: Callable[["Connection"], bool]  # False: one too many
+    lost: Callable[["Connection"], None]
+    ended: Callable[[Any, str, str], None]
+
+
 class Connection(asyncio.Protocol):
     """Made by `Lane`, which calls `tick` now and then."""
 
-    def __init__(
-        self,
-        routes: Routes,
-        limits: Limits,
-        loop: asyncio.AbstractEventLoop,
-        report: Callable[[BaseException], None],
-        made: Callable[["Connection"], None],
-        lost: Callable[["Connection"], None],
-    ) -> None:
-        """`report` is told what a handler raised, `made` and `lost` of the connection itself."""
+    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        self._routes = routes
+        limits = owner.limits
+        self._owner = owner
         self._limits = limits
         self._loop = loop
-        self._made = made
-        self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._peer: object = None
         self._tls: object = None
-        self._calls = Calls(limits, loop, self.write, report, now)
+        self._calls = Calls(limits, loop, self.write, owner.report, now)
         self._leaving = Leaving(self._calls, self.write, limits.linger_seconds)
         self._blocks = Blocks(limits, self._read_head)
         self._control = Control(limits, self._calls, self._leaving, self.write, now)
@@ -95,7 +100,9 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._peer = transport.get_extra_info("peername")
         self._tls = transport.get_extra_info("ssl_object")
-        self._made(self)
+        if not self._owner.made(self):
+            self._fail(ConnectionFault(ENHANCE_YOUR_CALM, "too many connections"))
+            return
         if self._tls is not None and self._tls.selected_alpn_protocol() != "h2":  # type: ignore[attr-defined]
             self._fail(ConnectionFault(INADEQUATE_SECURITY, "h2 was not negotiated"))
             return
@@ -115,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._over = True
         self._calls.close()
         self._out.clear()
-        self._lost(self)
+        self._owner.lost(self)
 
     def pause_writing(self) -> None:
         """The peer does not read: until it does we do not listen either."""
@@ -179,6 +186,7 @@ class Connection(asyncio.Protocol):
         elif self._stalled_since is not None:
             if now - self._stalled_since > limits.stalled_seconds and self._transport is not None:
                 self._over = True
+                self._tell(ENHANCE_YOUR_CALM, "it does not read what we answer")
                 self._transport.abort()
         elif not self._control.acknowledged and now - self._born > limits.greeting_seconds:
             self._fail(ConnectionFault(SETTINGS_TIMEOUT, "no greeting, or no answer to ours"))
@@ -274,7 +282,8 @@ class Connection(asyncio.Protocol):
             self._calls.headers(*self._block_of, self._blocks.read(block))
 
     def _read_head(self, fields: Sequence[Field]) -> Head:
-        return read_head(fields, self._routes, self._limits.header_bytes, self._peer, self._tls)
+        own = self._owner
+        return read_head(fields, own.routes, own.recognize, own.limits.header_bytes, self._peer, self._tls)
 
     # output
 
@@ -287,9 +296,13 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, fault: ConnectionFault) -> None:
         self._over = True
+        self._tell(fault.code, fault.text)
         self._calls.close()
         self._out.append(goaway(self._calls.numbers.last, fault.code, fault.text))
         self._end()
+
+    def _tell(self, error: int, why: str) -> None:
+        self._owner.ended(self._peer, ERROR_NAMES[error], why)
 
     def _end(self) -> None:
         self._calls.close()

@@ -1,7 +1,8 @@
 """Reads a request's header fields: well-formed (RFC 9113 sections 8.2, 8.3), a gRPC call, which one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -25,7 +26,6 @@ class Head(Struct, frozen=True, kw_only=True):
 
     fields: Sequence[Field]
     malformed: bool = False
-    size: int = 0
     http: int = 200  # what the request is answered with; anything else than 200 is final
     answers_body: bool = True
     refusal: tuple[int, str] | None = None  # a gRPC status that is certain before any message came
@@ -33,10 +33,17 @@ class Head(Struct, frozen=True, kw_only=True):
     streaming: ClientStream | None = None
     timeout: float | None = None  # seconds (`grpc-timeout`)
     length: int | None = None  # `content-length`
-    caller: Caller | None = None
+    caller: Any = None  # as it was recognized
 
 
-def read_head(fields: Sequence[Field], routes: Routes, largest: int, peer: object, tls: object) -> Head:
+def read_head(
+    fields: Sequence[Field],
+    routes: Routes,
+    recognize: Callable[[Caller], Any],
+    largest: int,
+    peer: object,
+    tls: object,
+) -> Head:
     """`largest` is in bytes as SETTINGS_MAX_HEADER_LIST_SIZE counts them."""
     pseudo = _pseudo(fields)
     rest = fields[len(pseudo) :] if pseudo is not None else ()
@@ -71,9 +78,7 @@ def read_head(fields: Sequence[Field], routes: Routes, largest: int, peer: objec
         streaming=route if isinstance(route, ClientStream) else None,
         timeout=timeout,
         length=announced,
-        caller=Caller(
-            tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in rest), peer, tls
-        ),
+        caller=recognize(Caller(tuple([_text(name, value) for name, value in rest]), peer, tls)),
     )
 
 
@@ -104,6 +109,10 @@ def _plain(fields: Sequence[Field]) -> bool:
         and (name != b"te" or value == b"trailers")
         for name, value in fields
     )
+
+
+def _text(name: bytes, value: bytes) -> tuple[str, str]:
+    return name.decode("latin-1"), value.decode("latin-1")
 
 
 def _is_grpc(value: bytes) -> bool:

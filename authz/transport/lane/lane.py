@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
-from authz.transport.lane.connection import Connection
+from authz.transport.lane.connection import Connection, Owner
 from authz.transport.lane.limits import Limits
-from authz.transport.lane.routes import Routes
+from authz.transport.lane.routes import Caller, Routes
 
 _TICK = 0.5  # seconds
+_TICK_LEAVING = 0.05
 
 
 class Lane:
@@ -21,12 +23,28 @@ class Lane:
         routes: Routes,
         *,
         limits: Limits | None = None,
+        most_connections: int = 4096,
+        recognize: Callable[[Caller], Any] = lambda caller: caller,
         report: Callable[[BaseException], None] | None = None,
+        ended: Callable[[Any, str, str], None] = lambda peer, error, why: None,
     ) -> None:
-        """`report` is told what handlers raise; else the event loop's exception handler is."""
-        self._routes = routes
-        self._limits = limits or Limits()
-        self._report = report or _to_loop
+        """A connection beyond `most_connections` is closed at once.
+
+        `recognize` makes of a caller what handlers are given in its place: once for many calls that begin
+        with the same header fields, so what a handler would find out each time is best found out there. It
+        must not raise. `report` is told what handlers raise; else the event loop's exception handler is.
+        `ended` is told of connections that were cut off: the `peername`, an error of RFC 9113 section 7, why.
+        """
+        self._owner = Owner(
+            routes=routes,
+            limits=limits or Limits(),
+            recognize=recognize,
+            report=report or _to_loop,
+            made=self._made,
+            lost=self._lost,
+            ended=ended,
+        )
+        self._most = most_connections
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._leaving = False
@@ -39,14 +57,20 @@ class Lane:
 
     def connection(self) -> Connection:
         """A protocol for one connection, as `create_server` asks for it."""
-        loop = asyncio.get_running_loop()
-        return Connection(self._routes, self._limits, loop, self._report, self._made, self._lost)
+        return Connection(self._owner, asyncio.get_running_loop())
+
+    @property
+    def _pause(self) -> float:
+        return _TICK_LEAVING if self._leaving else _TICK
 
     def drain(self) -> None:
         """Have every peer go elsewhere, those that come from now on too. Their calls are answered."""
         self._leaving = True
         for connection in list(self._connections):
             connection.leave()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._tick()
 
     async def stop(self, within: float) -> None:
         """Drain, wait until every connection is closed, and close what is left after so many seconds.
@@ -62,12 +86,15 @@ class Lane:
                 for connection in list(self._connections):
                     connection.close()
 
-    def _made(self, connection: Connection) -> None:
+    def _made(self, connection: Connection) -> bool:
+        if len(self._connections) >= self._most:
+            return False
         self._connections.add(connection)
         if self._leaving:
             connection.leave()
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
+            self._timer = asyncio.get_running_loop().call_later(self._pause, self._tick)
+        return True
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -79,7 +106,7 @@ class Lane:
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_TICK, self._tick)
+        self._timer = loop.call_later(self._pause, self._tick)
         now = loop.time()
         for connection in list(self._connections):
             connection.tick(now)

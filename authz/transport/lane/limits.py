@@ -30,10 +30,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     remembered_block_bytes: int = 2048
     """Longer blocks are read anew each time."""
 
-    resets: int = 1000
+    resets: int = 5000
     """Streams that the peer resets, or makes us reset, in a burst (CVE-2023-44487, CVE-2025-8671)."""
 
-    resets_per_second: int = 100
+    resets_per_second: int = 1000
     """How fast `resets` grows back."""
 
     control_frames: int = 2000

@@ -26,13 +26,15 @@ class Unary(Struct, frozen=True):
     `asyncio.timeout`) and leave no context variable set. Only what suspends becomes a task.
     """
 
-    handler: Callable[[bytes, Caller], bytes | Awaitable[bytes]]
+    handler: Callable[[bytes, Any], bytes | Awaitable[bytes]]
+    """The message; the `Caller`, or what the lane was told to make of it."""
 
 
 class ClientStream(Struct, frozen=True):
     """Messages come one by one, one answer at the end. It runs as a task, cancelled when the caller goes."""
 
-    handler: Callable[[AsyncIterator[bytes], Caller], Awaitable[bytes]]
+    handler: Callable[[AsyncIterator[bytes], Any], Awaitable[bytes]]
+    """The messages; the `Caller`, or what the lane was told to make of it."""
 
 
 Routes = Mapping[str, Unary | ClientStream]

@@ -1,12 +1,16 @@
-"""The few status codes that the lane itself answers (https://grpc.io/docs/guides/status-codes/)."""
+"""Status codes of calls (https://grpc.io/docs/guides/status-codes/)."""
 
 OK = 0
 CANCELLED = 1
 UNKNOWN = 2
+INVALID_ARGUMENT = 3
 DEADLINE_EXCEEDED = 4
+NOT_FOUND = 5
+PERMISSION_DENIED = 7
 RESOURCE_EXHAUSTED = 8
 UNIMPLEMENTED = 12
 INTERNAL = 13
+UNAVAILABLE = 14
 
 
 class Refused(Exception):
