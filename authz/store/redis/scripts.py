@@ -55,6 +55,9 @@ _CONSTANTS: dict[str, int | str] = {
     "HEAD": "<Bddd",  # kind, window, mark, held
     "HELD_FROM": 9,
     "BODY": 26,
+    "FIXED_WHOLE": "<Bdddddddd",  # one of a fixed window: head, start, finish, after, used, debt
+    "FIXED_SIZE": 65,
+    "USED_FROM": 49,
     "PAIR": "<dd",
     "PAIR_SIZE": 16,
     "LABEL": "<ddd",

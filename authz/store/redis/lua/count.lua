@@ -19,28 +19,36 @@ if found[1] then -- nobody waits for it any more
   return {CANCELLED}
 end
 
-local states, marks, helds, answer, starts = {}, {}, {}, {RESERVED, ''}, {}
+-- Of a counter that is in its window only `used` is read and written; the others are `fresh`, and written whole.
+local used, starts, fresh, answer, kind = {}, {}, {}, {RESERVED, ''}, nil
 for i = 1, #names - 1 do
-  local raw, window, state = found[i + 1], counted[3 * i - 1], nil
-  marks[i], helds[i] = 0, 0
-  if raw then
-    state, marks[i], helds[i] = read_fixed(raw, window)
+  local raw, window = found[i + 1], counted[3 * i - 1]
+  local shape, length, mark, held, start, finish, _, amount
+  if raw and #raw == FIXED_SIZE then
+    shape, length, mark, held, start, finish, _, amount = decode(FIXED_WHOLE, raw)
   end
-  state = kind.view({[KIND] = FIXED, [WINDOW] = window, [QUOTA] = counted[3 * i]}, state)
-  states[i], starts[i] = state, encode('<d', state.start)
-  answer[#answer + 1] = max(0, state.finish - now)
-  answer[#answer + 1] = marks[i] == state.start and helds[i] or 0
+  if shape ~= FIXED or length ~= window or now < start or now >= finish then
+    local state
+    kind = kind or aligned()
+    state, mark, held = read_fixed(kind, raw, window)
+    state = kind.view({[KIND] = FIXED, [WINDOW] = window, [QUOTA] = counted[3 * i]}, state)
+    start, finish, amount = state.start, state.finish, state.used
+    fresh[i] = {state = state, mark = mark, held = held}
+  end
+  used[i], starts[i] = amount, start
+  answer[2 * i + 1] = max(0, finish - now)
+  answer[2 * i + 2] = mark == start and held or 0
 end
 
 local size, most, charged, verdicts = call('DBSIZE'), tonumber(ARGV[4]), {}, {}
-local at, last, used = 1, #asked, #answer
+local at, last, told, place = 1, #asked, #answer, 0
 while at <= last do
   local from, to, verdict = at + 1, at + 4 * asked[at], RESERVED
   for hold = from, to, 4 do
     local i, amount = asked[hold], asked[hold + 2]
-    local before = states[i].used
-    used = used + 1
-    answer[used] = before
+    local before = used[i]
+    told = told + 1
+    answer[told] = before
     if size * 2 >= most and not found[i + 1] then
       verdict = NO_ROOM
     elseif verdict == RESERVED and amount > 0 and asked[hold + 3] == 0 and amount > asked[hold + 1] - before then
@@ -53,22 +61,28 @@ while at <= last do
       if not found[i + 1] then
         found[i + 1], size = true, size + 1
       end
-      kind.charge(states[i], min(MAX, asked[hold + 2]))
+      used[i] = min(MAX, used[i] + asked[hold + 2])
       charged[i] = true
     end
   end
-  verdicts[#verdicts + 1] = string.char(verdict)
+  place = place + 1
+  verdicts[place] = verdict
   at = to + 1
 end
 
-answer[2] = table.concat(verdicts)
+answer[2] = string.char(unpack(verdicts))
 if next(charged) then
   for i in pairs(charged) do
-    save_fixed(names[i + 1], counted[3 * i - 1], marks[i], helds[i], states[i])
+    local begun = fresh[i]
+    if begun then
+      begun.state.used = used[i]
+      save_fixed(kind, names[i + 1], counted[3 * i - 1], begun.mark, begun.held, begun.state)
+    else
+      call('SETRANGE', names[i + 1], USED_FROM, encode('<d', used[i]))
+    end
   end
-  local kept = tonumber(ARGV[3])
-  if kept > 0 then
-    call('SET', marker, answer[2] .. table.concat(starts), 'PX', kept)
+  if ARGV[3] ~= '0' then
+    call('SET', marker, answer[2] .. cmsgpack.pack(starts), 'PX', ARGV[3])
   end
 end
 return answer

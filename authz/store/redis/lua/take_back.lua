@@ -36,18 +36,15 @@ if not next(given) then
   return 0
 end
 
-settle_aligned(kind)
+local kind = settle_aligned(aligned())
+local starts = cmsgpack.unpack(cut(known, place + 1))
 -- The first write takes no memory, so that a server that is full lets all of it through.
 call('SETRANGE', marker, 0, table.concat(verdicts))
 for i, amount in pairs(given) do
   local name, window = shard .. 'c:' .. counted[3 * i - 2], counted[3 * i - 1]
-  local raw = call('GET', name)
-  if raw then
-    local state, mark, held = read_fixed(raw, window)
-    local start = decode('<d', known, place + 8 * (i - 1) + 1)
-    if state and kind.refund(nil, state, {start}, amount) then
-      save_fixed(name, window, mark, held, state)
-    end
+  local state, mark, held = read_fixed(kind, call('GET', name), window)
+  if state and kind.refund(nil, state, {starts[i]}, amount) then
+    save_fixed(kind, name, window, mark, held, state)
   end
 end
 return 1
