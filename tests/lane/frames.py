@@ -99,7 +99,9 @@ class Sender:
 
 def mutated(how: random.Random, sent: bytes) -> bytes:
     """Some bytes are others, or the end is missing."""
-    changed = bytearray(sent)
+    changed = bytearray(sent) or bytearray(
+        how.randbytes(3)
+    )  # of one that was damaged before nothing may be left
     for _ in range(how.randint(1, 3)):
         changed[how.randrange(len(changed))] = how.getrandbits(8)
     if how.random() < 0.3:
