@@ -7,7 +7,8 @@
 #   make bench    measure (docs/performance.md); ARGS="--only grpc" for a part
 #   make bench-peers  build what it compares with
 #   make soak     the long tests, and those of Redis on a newer one than the wheel's 6.2: a redis-server or
-#                 valkey-server of at least version 7 on the PATH, or AUTHZ_REDIS_SERVER=/path/to/it
+#                 valkey-server of at least version 7 on the PATH, or AUTHZ_REDIS_SERVER=/path/to/it; and h2spec and
+#                 ghz, by `go install`, on the PATH, or AUTHZ_H2SPEC=/path/to/it and AUTHZ_GHZ=/path/to/it
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)

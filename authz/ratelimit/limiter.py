@@ -11,7 +11,7 @@ from msgspec import Struct
 from authz.quota import MAX_AMOUNT, Unit
 from authz.ratelimit.headers import HeaderNames
 from authz.ratelimit.limits import Limit, Rules
-from authz.ratelimit.match import BadRequest, Descriptor, Match, counter_of, match_all
+from authz.ratelimit.match import BadRequest, Descriptor, counter_of, match_all
 from authz.store.protocols import Counters, Exhausted, Hold, Kind, Level
 
 UNLIMITED = 2**32 - 1  # what remains of a limit that is none
@@ -34,6 +34,24 @@ class Answer(Struct, frozen=True):
     headers: Sequence[tuple[str, str]] = ()
 
 
+class Part(Struct, frozen=True):
+    """What a question holds of one descriptor. Without a counter its status is always the same, `idle`."""
+
+    idle: Status
+    limit: Limit | None = None
+    at: int = -1  # which hold counts it
+    above: int = 0  # how much its quota is above that of the hold
+    amount: int = 0
+
+
+class Question(Struct, frozen=True):
+    """A request under certain rules. As long as they are in force its bytes say what it asks, every time."""
+
+    rules: Rules
+    parts: tuple[Part, ...]
+    holds: tuple[Hold, ...]
+
+
 class _Ask:
     """What a request wants of one counter: several of its descriptors may be the same one."""
 
@@ -44,26 +62,23 @@ class _Ask:
         self.amount = 0
         self.limits: list[Limit] = []
 
-    def hold(self, counter: str) -> Hold:
-        """All of it together must fit the smallest of its limits that refuse at all."""
+    def hold(self, counter: str, *, compat: bool) -> Hold:
+        """All of it together must fit the smallest of its limits that refuse at all; `compat`: it fits."""
         live = [limit for limit in self.limits if not limit.shadow] or self.limits
         smallest = min(live, key=_requests)
         assert smallest.period is not None
-        return _hold(
-            counter, smallest.period.seconds, smallest.requests_per_unit, self.amount, live[0].shadow
-        )
+        window = smallest.period.seconds * 1000
+        quota = MAX_AMOUNT if compat else smallest.requests_per_unit
+        shadow = compat or live[0].shadow
+        return Hold(counter, Kind.FIXED, Unit.REQUESTS, quota, self.amount, window, shadow=shadow)
 
 
 def _requests(limit: Limit) -> int:
     return limit.requests_per_unit
 
 
-def _hold(counter: str, seconds: int, quota: int, amount: int, shadow: bool) -> Hold:
-    return Hold(counter, Kind.FIXED, Unit.REQUESTS, quota, amount, seconds * 1000, shadow=shadow)
-
-
-_NOT_LIMITED = Status()
-_UNLIMITED = Status(remaining=UNLIMITED)
+_NOT_LIMITED = Part(Status())
+_UNLIMITED = Part(Status(remaining=UNLIMITED))
 
 
 class RateLimiter:
@@ -92,81 +107,50 @@ class RateLimiter:
         self._undone_within_ms = undone_within_ms
 
     async def decide(self, domain: str, descriptors: Sequence[Descriptor], hits: int = 0) -> Answer:
-        """`hits` counts for descriptors that do not say how many; 0 is 1. Suspends only where the store does.
+        """`question` and `answer`."""
+        return await self.answer(self.question(domain, descriptors, hits))
 
-        Raises BadRequest and StoreUnavailable.
+    def question(self, domain: str, descriptors: Sequence[Descriptor], hits: int = 0) -> Question:
+        """By the rules of now. `hits` counts for descriptors that do not say how many; 0 is 1.
+
+        Raises BadRequest.
         """
         if not domain:
             raise BadRequest("rate limit domain must not be empty")
         if not descriptors:
             raise BadRequest("rate limit descriptor list must not be empty")
-        matches = match_all(self.rules, domain, descriptors)
-        amounts = [min(MAX_AMOUNT, (hits or 1) if each.hits is None else each.hits) for each in descriptors]
+        rules = self.rules
         asks: dict[str, _Ask] = {}
-        counters: list[str] = []
-        for found, amount in zip(matches, amounts, strict=True):
+        parts: list[tuple[Limit | None, str, int]] = []
+        for found, descriptor in zip(match_all(rules, domain, descriptors), descriptors, strict=True):
             if found is None or found.limit.period is None:
-                counters.append("")
+                parts.append((None if found is None else found.limit, "", 0))
                 continue
+            amount = min(MAX_AMOUNT, (hits or 1) if descriptor.hits is None else descriptor.hits)
             counter = counter_of(domain, found.counted, found.limit.period.name)
-            counters.append(counter)
             ask = asks.get(counter)
             if ask is None:
                 ask = asks[counter] = _Ask(len(asks))
             ask.amount = min(MAX_AMOUNT, ask.amount + amount)
             ask.limits.append(found.limit)
-        if not asks:
-            statuses = [_idle(found) for found in matches]
-        elif self._compat:
-            statuses = await self._added(matches, amounts, counters, asks)
-        else:
-            statuses = await self._reserved(matches, counters, asks)
-        return self._answer(statuses)
+            parts.append((found.limit, counter, amount))
+        holds = tuple([ask.hold(counter, compat=self._compat) for counter, ask in asks.items()])
+        return Question(
+            rules,
+            tuple([_part(limit, asks.get(counter), amount, holds) for limit, counter, amount in parts]),
+            holds,
+        )
 
-    async def _reserved(
-        self, matches: Sequence[Match | None], counters: Sequence[str], asks: dict[str, _Ask]
-    ) -> list[Status]:
-        holds = [ask.hold(counter) for counter, ask in asks.items()]
-        result = await self._counters.reserve(self._new_id(), "", holds, self._undone_within_ms)
+    async def answer(self, question: Question) -> Answer:
+        """Suspends only where the store does. Raises StoreUnavailable."""
+        if not question.holds:
+            return self._answer([part.idle for part in question.parts])
+        undone_within_ms = 0 if self._compat else self._undone_within_ms
+        result = await self._counters.reserve(self._new_id(), "", question.holds, undone_within_ms)
+        if self._compat:
+            return self._answer(_added(question, result.levels))
         denied = result.denied if isinstance(result, Exhausted) else ()
-        statuses = []
-        for found, counter in zip(matches, counters, strict=True):
-            if found is None or not counter:
-                statuses.append(_idle(found))
-                continue
-            at = asks[counter].at
-            level, limit = result.levels[at], found.limit
-            remaining = max(0, level.remaining + limit.requests_per_unit - holds[at].quota)
-            statuses.append(Status(at in denied and not limit.shadow, limit, remaining, _seconds(level)))
-        return statuses
-
-    async def _added(
-        self,
-        matches: Sequence[Match | None],
-        amounts: Sequence[int],
-        counters: Sequence[str],
-        asks: dict[str, _Ask],
-    ) -> list[Status]:
-        """Nothing is ever refused by the store: what it counted is compared here."""
-        holds = []
-        for counter, ask in asks.items():
-            period = ask.limits[0].period
-            assert period is not None
-            holds.append(_hold(counter, period.seconds, MAX_AMOUNT, ask.amount, True))
-        levels = (await self._counters.reserve(self._new_id(), "", holds, 0)).levels
-        # One descriptor after the other: of two that share a counter the second sees what the first added.
-        used = {counter: MAX_AMOUNT - levels[ask.at].remaining - ask.amount for counter, ask in asks.items()}
-        statuses = []
-        for found, counter, amount in zip(matches, counters, amounts, strict=True):
-            if found is None or not counter:
-                statuses.append(_idle(found))
-                continue
-            used[counter] += amount
-            limit = found.limit
-            remaining = limit.requests_per_unit - used[counter]
-            reset = _seconds(levels[asks[counter].at])
-            statuses.append(Status(remaining < 0 and not limit.shadow, limit, max(0, remaining), reset))
-        return statuses
+        return self._answer(_reserved(question, result.levels, denied))
 
     def _answer(self, statuses: Sequence[Status]) -> Answer:
         over = any(status.over for status in statuses)
@@ -183,8 +167,45 @@ class RateLimiter:
         return Answer(over, statuses, headers)
 
 
-def _idle(found: Match | None) -> Status:
-    return _NOT_LIMITED if found is None else _UNLIMITED
+def _part(limit: Limit | None, ask: _Ask | None, amount: int, holds: Sequence[Hold]) -> Part:
+    if limit is None:
+        return _NOT_LIMITED
+    if ask is None:
+        return _UNLIMITED
+    return Part(_NOT_LIMITED.idle, limit, ask.at, limit.requests_per_unit - holds[ask.at].quota, amount)
+
+
+def _reserved(question: Question, levels: Sequence[Level], denied: Sequence[int]) -> list[Status]:
+    statuses = []
+    for part in question.parts:
+        limit, at = part.limit, part.at
+        if limit is None:
+            statuses.append(part.idle)
+            continue
+        remaining = levels[at].remaining + part.above
+        over = at in denied and not limit.shadow
+        statuses.append(Status(over, limit, remaining if remaining > 0 else 0, _seconds(levels[at])))
+    return statuses
+
+
+def _added(question: Question, levels: Sequence[Level]) -> list[Status]:
+    """Nothing is ever refused by the store: what it counted is compared here."""
+    # One descriptor after the other: of two that share a counter the second sees what the first added.
+    used = [
+        MAX_AMOUNT - level.remaining - hold.amount for hold, level in zip(question.holds, levels, strict=True)
+    ]
+    statuses = []
+    for part in question.parts:
+        limit, at = part.limit, part.at
+        if limit is None:
+            statuses.append(part.idle)
+            continue
+        used[at] += part.amount
+        remaining = limit.requests_per_unit - used[at]
+        statuses.append(
+            Status(remaining < 0 and not limit.shadow, limit, max(0, remaining), _seconds(levels[at]))
+        )
+    return statuses
 
 
 def _seconds(level: Level) -> int:

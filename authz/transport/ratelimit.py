@@ -12,7 +12,8 @@ import structlog
 from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf.message import DecodeError
 
-from authz.ratelimit.limiter import Answer, RateLimiter
+from authz.authenticate.recent import Recent
+from authz.ratelimit.limiter import Answer, Question, RateLimiter
 from authz.ratelimit.match import BadRequest, Descriptor
 from authz.request import GatewayKind
 from authz.store.protocols import StoreUnavailable
@@ -23,6 +24,11 @@ from authz.transport.peer_certificate import PeerCertificate
 
 SERVICE = "envoy.service.ratelimit.v3.RateLimitService"
 MOST_DESCRIPTORS = 256  # of one request; each may be a counter
+MOST_KNOWN = 4096
+"""Requests of which it is remembered what they ask: who asks much asks the same. With the two bounds below
+they take less than 20 MB, whatever clients send."""
+LARGEST_KNOWN = 512  # bytes
+MOST_OF_KNOWN = 8  # descriptors
 
 _OK, _OVER_LIMIT = rls_pb2.RateLimitResponse.OK, rls_pb2.RateLimitResponse.OVER_LIMIT
 _RateLimitRequest = rls_pb2.RateLimitRequest
@@ -49,6 +55,7 @@ class RateLimits:
         self.gateways = gateways
         self.limiter = limiter
         self._store_failed = store_failed
+        self._known: Recent[bytes, Question] = Recent(MOST_KNOWN)
 
     async def answer(
         self, message: bytes, token: str | None, peer: str, certificate: PeerCertificate | None = None
@@ -59,7 +66,10 @@ class RateLimits:
                 PERMISSION_DENIED, "The gateway did not prove itself with its token or certificate."
             )
         try:
-            return _respond(await self._decide(_RateLimitRequest.FromString(message)))
+            question = self._known.get(message)
+            if question is None or question.rules is not self.limiter.rules:
+                question = self._question(message)
+            return _respond(await self.limiter.answer(question))
         except DecodeError:
             _refuse("The gateway sent a RateLimitRequest that is no valid protobuf.")
         except BadRequest as error:
@@ -73,7 +83,8 @@ class RateLimits:
             log.error("rate limit failed", exc_info=error)
             raise Refused(INTERNAL, "The rate limit failed internally.") from error
 
-    async def _decide(self, request: rls_pb2.RateLimitRequest) -> Answer:
+    def _question(self, message: bytes) -> Question:
+        request = _RateLimitRequest.FromString(message)
         listed = request.descriptors
         if len(listed) > MOST_DESCRIPTORS:
             _refuse(f"The request has more than {MOST_DESCRIPTORS} descriptors.")
@@ -85,7 +96,10 @@ class RateLimits:
             )
             for each in listed
         ]
-        return await self.limiter.decide(request.domain, descriptors, request.hits_addend)
+        question = self.limiter.question(request.domain, descriptors, request.hits_addend)
+        if len(message) <= LARGEST_KNOWN and len(descriptors) <= MOST_OF_KNOWN:
+            self._known.put(message, question)
+        return question
 
 
 def _refuse(message: str) -> NoReturn:

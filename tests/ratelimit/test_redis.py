@@ -9,7 +9,6 @@ from authz.store.protocols import Counters
 from authz.store.redis.counters import RedisCounters
 from tests.contract.kit import Clock
 from tests.ratelimit.kit import allowed, ask, codes, d, documented, limiter, remaining
-from tests.redis.direct import DirectLink
 from tests.redis.link_kit import PATIENT, linked
 from tests.support.redis import RedisCluster, RedisServer
 
@@ -25,9 +24,8 @@ TEN, TWO, QUIET = (d((key, "x")) for key in ("ten", "two", "quiet"))
 
 @pytest.fixture
 async def counters(server: RedisServer, clock: Clock) -> AsyncIterator[Counters]:
-    link = DirectLink(server.port)
-    yield RedisCounters(link, clock)
-    link.connection.disconnect()
+    async with linked(server.url + PATIENT) as link:
+        yield RedisCounters(link, clock)
 
 
 async def test_all_or_nothing(counters: Counters) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 import uvloop
 
 from tests.redis.link_kit import ECHO, PATIENT, linked, outcomes, until
@@ -13,7 +14,8 @@ from tests.support.redis import RedisServer
 K = ["az:{0}:k"]
 
 
-def test_a_busy_caller_does_not_take_an_unread_reply_for_none(server: RedisServer) -> None:
+@pytest.mark.parametrize("seconds", [0.101, 0.103, 0.3])
+def test_a_busy_caller_does_not_take_an_unread_reply_for_none(server: RedisServer, seconds: float) -> None:
     async def main() -> None:
         async with linked(server.url + "?budget=100ms") as link:
             for _ in range(5):
@@ -21,7 +23,7 @@ def test_a_busy_caller_does_not_take_an_unread_reply_for_none(server: RedisServe
                 call = link.run(ECHO, K, ["there"])
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)  # it is sent
-                time.sleep(0.3)  # past its deadline, with the reply in the socket
+                time.sleep(seconds)  # past its deadline, with the reply in the socket
                 assert await call == b"there"
 
     uvloop.run(main())

@@ -126,7 +126,7 @@ class Calls:
         status = reply[0]
         self.expired += reply[1]
         if status > _REPLAYED:
-            raise StoreUnavailable(_UNANSWERED[Status(status)])
+            raise unanswered(status)
         first = 4 + reply[3]
         indices, levels = tuple(reply[4:first]), _levels(reply, first)
         if status == _DENIED:
@@ -181,6 +181,11 @@ class Calls:
             scripts.EXTEND, (names.running(shard),), (self.now, reservation, gateway, ttl_ms, life_ms)
         )
         return (True, reply[1].decode()) if reply[0] else (False, "")
+
+
+def unanswered(status: int) -> StoreUnavailable:
+    """Why a reservation has no answer."""
+    return StoreUnavailable(_UNANSWERED[Status(status)])
 
 
 async def all_of(asked: Sequence[asyncio.Future[Any]]) -> list[Any]:

@@ -14,6 +14,7 @@ from authz.store.redis.calls import Calls, sendable
 from authz.store.redis.link import Link
 from authz.store.redis.names import shard_of
 from authz.store.redis.target import MOST_COUNTERS
+from authz.store.redis.together import Together, can_be_together
 from authz.store.redis.unsettled import Unsettled
 
 
@@ -40,6 +41,7 @@ class RedisCounters:
         self._known = frozenset(link.shards)
         self._me = urandom(6).hex()
         self._attempts = count()
+        self._together: dict[str, Together] = {}  # by shard
 
     @property
     def expired(self) -> int:
@@ -63,7 +65,11 @@ class RedisCounters:
         self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
     ) -> Reserved | Exhausted:
         holds = sendable(holds)
-        attempt = f"{self._me}{next(self._attempts):x}"
+        if can_be_together(gateway, holds, facts):
+            shard = self.shard_of_all(holds)
+            if shard is not None:
+                return await self._together_in(shard).reserve(holds, ttl_ms)
+        attempt = self._new_attempt()
         home = self.home(reservation)
         if len(self._shards) > 1:
             parts = spread.parts_of(holds, home, self._shard_of_hold)
@@ -73,6 +79,15 @@ class RedisCounters:
         return self.calls.answer(
             await self.calls.reserve(home, reservation, attempt, gateway, holds, ttl_ms, facts)
         )
+
+    def _new_attempt(self) -> str:
+        return f"{self._me}{next(self._attempts):x}"
+
+    def _together_in(self, shard: str) -> Together:
+        found = self._together.get(shard)
+        if found is None:
+            found = self._together[shard] = Together(self.calls, shard, self._new_attempt)
+        return found
 
     async def find(self, reservation: str, gateway: str) -> Remembered | Outcome:
         return await self.calls.find(self.home(reservation), reservation, gateway)
@@ -106,6 +121,8 @@ class RedisCounters:
 
     def shard_of_all(self, holds: Sequence[Hold]) -> str | None:
         """The one shard that all of them lie in; None: they lie in several."""
+        if len(self._shards) == 1:
+            return self._shards[0]
         shards = {self._shard_of_hold(hold) for hold in holds}
         return shards.pop() if len(shards) == 1 else None
 

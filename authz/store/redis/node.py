@@ -27,8 +27,9 @@ STALL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 1.0
 """An idle connection is probed this often, so that trouble shows before a request meets it."""
 
-LATE_SECONDS = 0.005
-"""A deadline that comes so late says that we were busy ourselves: replies may lie unread."""
+LOOK_SECONDS = 0.001
+"""So long before a deadline we look who still waits. A timer may come late, because we were busy ourselves or
+had no processor, and some event loops run timers before they read: so what is there is read in between."""
 
 
 class Fates(Protocol):
@@ -130,15 +131,16 @@ class Node:
         wire.write(calls, packed[0] if len(packed) == 1 else b"".join(packed))
         now = self._loop.time()
         for budget, group in groups.items():
-            self._loop.call_at(now + budget, self._expire, group, now + budget, budget)
+            due = now + budget
+            self._loop.call_at(due - LOOK_SECONDS, self._look, group, due, budget)
 
-    def _expire(self, calls: Sequence[Call], due: float, budget: float, *, again: bool = False) -> None:
-        late = [call for call in calls if call.future is not None and not call.future.done()]
+    def _look(self, calls: Sequence[Call], due: float, budget: float) -> None:
+        if late := _unanswered(calls):
+            self._loop.call_at(max(due, self._loop.time() + LOOK_SECONDS), self._expire, late, budget)
+
+    def _expire(self, calls: Sequence[Call], budget: float) -> None:
+        late = _unanswered(calls)
         if not late:
-            return
-        if not again and self._loop.time() - due > LATE_SECONDS:
-            # Some event loops run timers before they read.
-            self._loop.call_later(0.001, lambda: self._expire(late, due, budget, again=True))
             return
         text = f"Redis at {self.where} does not answer within {budget * 1000:.0f} ms"
         for call in late:
@@ -329,3 +331,7 @@ class Node:
         if self.trouble != text:
             log.warning("%s", text)
         self.trouble = text
+
+
+def _unanswered(calls: Sequence[Call]) -> list[Call]:
+    return [call for call in calls if call.future is not None and not call.future.done()]

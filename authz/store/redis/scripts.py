@@ -55,6 +55,9 @@ _CONSTANTS: dict[str, int | str] = {
     "HEAD": "<Bddd",  # kind, window, mark, held
     "HELD_FROM": 9,
     "BODY": 26,
+    "FIXED_WHOLE": "<Bdddddddd",  # one of a fixed window: head, start, finish, after, used, debt
+    "FIXED_SIZE": 65,
+    "USED_FROM": 49,
     "PAIR": "<dd",
     "PAIR_SIZE": 16,
     "LABEL": "<ddd",
@@ -97,5 +100,7 @@ SWEEP = _compose("sweep", *_KINDS, "admitting", "counters", "records", *_EXPIRIN
 EXTEND = _compose("extend", "slots", "records", "objections", "remembering")
 FIND = _compose("find", "records", "objections")
 DRAW = _compose("draw", "records", "labels", "closing", "remembering", "replaying")
+COUNT = _compose("count", "kinds/aligned", "fixed")
+TAKE_BACK = _compose("take_back", "kinds/aligned", "kinds/aligned_settling", "fixed")
 
-ALL = (RESERVE, PEEK, SETTLE, CANCEL, SWEEP, EXTEND, FIND, DRAW)
+ALL = (RESERVE, PEEK, SETTLE, CANCEL, SWEEP, EXTEND, FIND, DRAW, COUNT, TAKE_BACK)
