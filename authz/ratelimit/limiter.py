@@ -145,8 +145,7 @@ class RateLimiter:
         """Suspends only where the store does. Raises StoreUnavailable."""
         if not question.holds:
             return self._answer([part.idle for part in question.parts])
-        undone_within_ms = 0 if self._compat else self._undone_within_ms
-        result = await self._counters.reserve(self._new_id(), "", question.holds, undone_within_ms)
+        result = await self._counters.reserve(self._new_id(), "", question.holds, self._undone_within_ms)
         if self._compat:
             return self._answer(_added(question, result.levels))
         denied = result.denied if isinstance(result, Exhausted) else ()
