@@ -4,9 +4,11 @@
 #   make test     every test, with the real gateways
 #   make lint     ruff, mypy, import-linter
 #   make check    lint and test
-#   make bench    measure
+#   make bench    measure (docs/performance.md); ARGS="--only grpc" for a part
+#   make bench-peers  build what it compares with
 #   make soak     the long tests, and those of Redis on a newer one than the wheel's 6.2: a redis-server or
-#                 valkey-server of at least version 7 on the PATH, or AUTHZ_REDIS_SERVER=/path/to/it
+#                 valkey-server of at least version 7 on the PATH, or AUTHZ_REDIS_SERVER=/path/to/it; and h2spec and
+#                 ghz, by `go install`, on the PATH, or AUTHZ_H2SPEC=/path/to/it and AUTHZ_GHZ=/path/to/it
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
@@ -19,7 +21,7 @@ IN_ROUNDS := tests/acceptance/test_replicas.py tests/acceptance/test_replicas_ah
 ON_REDIS := tests/contract tests/redis tests/acceptance/test_store_trouble.py tests/acceptance/test_failover.py $(IN_ROUNDS)
 NEWER_REDIS := $(BIN)/python -m tests.support.redis_binary
 
-.PHONY: run test lint check bench soak install
+.PHONY: run test lint check bench bench-peers soak install
 .NOTPARALLEL:
 
 run: $(INSTALLED)
@@ -38,6 +40,9 @@ check: lint test
 
 bench: $(INSTALLED)
 	$(BIN)/python -m bench $(ARGS)
+
+bench-peers: $(INSTALLED)
+	$(BIN)/python -m bench.peers
 
 soak: $(INSTALLED)
 	AUTHZ_REDIS_SERVER="$$($(NEWER_REDIS))" && export AUTHZ_REDIS_SERVER && \

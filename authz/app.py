@@ -1,7 +1,6 @@
 """Builds everything and ties it together: the only file that knows all the parts."""
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from authz import __version__
 from authz.admin.access import AdminAccess, AdminToken
 from authz.admin.app import AdminApp
 from authz.authorize.conditions import compile_condition
+from authz.collector import Collector
 from authz.config.load import Loaded, load
 from authz.config.model import Config
 from authz.config.problem import ConfigErrors
@@ -37,6 +37,7 @@ from authz.ruleset import Authenticators, build_rules
 from authz.service import Service
 from authz.store.open import open_store, wall_clock
 from authz.store.protocols import StoreUnavailable
+from authz.telemetry.footprint import footprint
 from authz.telemetry.logging import configure_logging
 from authz.telemetry.metrics import CONTENT_TYPE, Metrics
 from authz.transport.access_log import AccessLog
@@ -177,6 +178,7 @@ class App:
         self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
         self._retiring: set[asyncio.Task[None]] = set()
         self._tls = _tls(tls_files(loaded.config))
+        self._collector = Collector()
         self._servers: list[HttpServer] = []
         self._grpc_server = asked.grpc_server
         self._grpc: LaneServer | GrpcioServer | None = None
@@ -230,8 +232,7 @@ class App:
         await self._watcher.start()
         if self._limits is not None:
             await self._limits.start()
-        gc.collect()
-        gc.freeze()  # what is loaded now stays: the collector need not walk it again
+        self._collector.start()
         self.health.started()
         other = config.decisions.grpc_other
         if other is not None:
@@ -246,6 +247,7 @@ class App:
             admin=str(config.admin.listen),
             store=str(self._loaded.store),
             config=self._loaded.digest,
+            **footprint(),
         )
 
     async def _start_grpc(self, listen: str, shared: bool) -> "LaneServer | GrpcioServer":
@@ -284,6 +286,7 @@ class App:
         await asyncio.gather(*(server.stop() for server in self._servers), *grpc, self._caddy_log.stop())
         await self._authenticators.close()
         await self._store.close()
+        self._collector.stop()
         log.info("stopped")
 
     def _changed(self, changed: Loaded | ConfigErrors) -> None:
@@ -321,6 +324,7 @@ class App:
         self._decider.rules = rules
         self._store.keep_ledger(changed.config.ledger.retention)
         before, self._loaded = self._loaded, changed
+        self._collector.loaded()
         _warn(changed, before)
         self.metrics.reloaded(applied=True)
         log.info("config reloaded", config=changed.digest)

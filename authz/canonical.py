@@ -29,7 +29,7 @@ _METHODS = frozenset(METHODS)
 _SEPARATORS = frozenset(b"/\\;%?#")
 
 
-class Target(Struct, frozen=True):
+class Target(Struct, frozen=True, gc=False):
     """What is asked for, in canonical form."""
 
     method: str

@@ -15,7 +15,7 @@ StageName = Literal["request", "route", "authenticate", "authorize", "limits"]
 """The steps of the way, in their order."""
 
 
-class Limit(Struct, frozen=True, kw_only=True):
+class Limit(Struct, frozen=True, kw_only=True, gc=False):
     """What a policy says to one partition: the part of its figures that stays from request to request."""
 
     policy: str
@@ -37,7 +37,7 @@ class LimitState(Struct, frozen=True, gc=False):
     exhausted: bool = False
 
 
-class Allow(Struct, frozen=True, kw_only=True):
+class Allow(Struct, frozen=True, kw_only=True, gc=False):
     """Let it through.
 
     `upstream` replaces the client's headers of those names, and begins with `steady`: what it has in
@@ -70,7 +70,7 @@ class Allow(Struct, frozen=True, kw_only=True):
         return f"<Allow {self.request_id} {self.subject.user} on {self.route}>"
 
 
-class Deny(Struct, frozen=True, kw_only=True):
+class Deny(Struct, frozen=True, kw_only=True, gc=False):
     """Refuse it: the same status, headers and body through every gateway."""
 
     request_id: str

@@ -15,7 +15,7 @@ from authz.subject import Subject
 from authz.upstream import Backend
 
 
-class Known(Struct):
+class Known(Struct, gc=False):
     """What is known of a request so far: a denial reports it, and `authz check` tells it stage by stage."""
 
     request: Request

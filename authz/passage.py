@@ -13,14 +13,14 @@ RESERVATION = "x-authz-reservation"
 REQUEST_ID = "x-authz-request-id"
 
 
-class Passage(Struct, frozen=True):
+class Passage(Struct, frozen=True, gc=False):
     """The headers to set, the same object from request to request, and those to take off."""
 
     upstream: tuple[Header, ...]
     remove: tuple[str, ...]
 
 
-class _Kept(Struct, frozen=True):
+class _Kept(Struct, frozen=True, gc=False):
     subject: Subject  # told by identity: whoever changes a record makes another
     passage: Passage
 

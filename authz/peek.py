@@ -59,7 +59,7 @@ _POINTERS = frozenset(
 _NONE: Mapping[str, int] = {}
 
 
-class Peek(Struct, frozen=True, kw_only=True):
+class Peek(Struct, frozen=True, kw_only=True, gc=False):
     """The governed fields of one body."""
 
     model: str | None = None

@@ -39,7 +39,7 @@ class Algorithm(StrEnum):
     CONCURRENCY = "concurrency"  # leases, no window
 
 
-class Window(Struct, frozen=True, kw_only=True):
+class Window(Struct, frozen=True, kw_only=True, gc=False):
     """A window: rolling (`length_ms`) or calendar (`period`)."""
 
     algorithm: Algorithm
@@ -52,7 +52,7 @@ class Window(Struct, frozen=True, kw_only=True):
         return self.period or (spell_duration(self.length_ms) if self.length_ms else "")
 
 
-class Quota(Struct, frozen=True, kw_only=True):
+class Quota(Struct, frozen=True, kw_only=True, gc=False):
     """So much of a unit in a window. `burst` is GCRA's alone."""
 
     unit: Unit
@@ -71,7 +71,7 @@ class Quota(Struct, frozen=True, kw_only=True):
         return f"{self.unit}={amount}/{self.window}" if str(self.window) else f"{self.unit}={amount}"
 
 
-class OwnedQuotas(Struct, frozen=True, kw_only=True):
+class OwnedQuotas(Struct, frozen=True, kw_only=True, gc=False):
     """The quotas of one key, user or team. Each counts that owner as a whole, on every route."""
 
     kind: str  # "key", "user" or "team"

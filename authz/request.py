@@ -66,7 +66,7 @@ class BodyState(Enum):
     WITHHELD = "withheld"  # the request has one, the gateway did not send it
 
 
-class Request(Struct, frozen=True, kw_only=True):
+class Request(Struct, frozen=True, kw_only=True, gc=False):
     """One request as the client sent it and the gateway handed it to us.
 
     `headers` has lower-case names; values are latin-1 decoded, so any byte

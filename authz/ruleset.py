@@ -1,14 +1,13 @@
 """From the configuration to the rules that `decide` goes by: compiled once, nothing looked up later."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from authz.authenticate.act_for import ActFor
 from authz.authenticate.anonymous import AnonymousAuthenticator
 from authz.authenticate.api_key import ApiKeyAuthenticator
 from authz.authenticate.basic import BasicAuthenticator
-from authz.authenticate.certificate import CertificateAuthenticator
 from authz.authenticate.combine import AllOf, AnyOf, challenge, credential_slots
-from authz.authenticate.jwt import JwtAuthenticator
 from authz.authenticate.jwt_settings import JwtSettings
 from authz.authenticate.network import NetworkAuthenticator
 from authz.authenticate.passwords import Passwords
@@ -43,6 +42,9 @@ from authz.rules import Rules
 from authz.store.protocols import Clock, Directory
 from authz.store.records import Access, Model, Price
 from authz.upstream import CREDENTIAL_HEADERS, Backend, Credential
+
+if TYPE_CHECKING:
+    from authz.authenticate.jwt import JwtAuthenticator
 
 
 class Authenticators:
@@ -85,6 +87,8 @@ class Authenticators:
                     act_for=ActFor(name, act_for.header, act_for.role, directory) if act_for else None,
                 )
             case configured.JwtAuthenticator():
+                from authz.authenticate.jwt import JwtAuthenticator  # brings an HTTP client
+
                 settings = jwt_settings(name, entry)
                 known = before._jwt.get(settings) if before is not None else None
                 self._jwt[settings] = known or JwtAuthenticator(settings, directory, clock)
@@ -93,6 +97,8 @@ class Authenticators:
                 users = entry.users()
                 return BasicAuthenticator(name, users, directory, self._passwords, map_users=entry.map_users)
             case CertificateEntry():
+                from authz.authenticate.certificate import CertificateAuthenticator  # brings `cryptography`
+
                 return CertificateAuthenticator(
                     name, entry.subject_from, directory, clock, map_users=entry.map_users
                 )

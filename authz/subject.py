@@ -10,7 +10,7 @@ from authz.quota import OwnedQuotas
 NO_CLAIMS: Mapping[str, Any] = {}
 
 
-class Subject(Struct, frozen=True, kw_only=True):
+class Subject(Struct, frozen=True, kw_only=True, gc=False):
     """An authenticated caller.
 
     `user` is namespaced (`sso:alice`) unless it comes from our own key table

@@ -1,1 +1,1 @@
-"""What a decision costs, beside a null server of the same stack in the same run."""
+"""What a decision costs, beside null servers and peers in the same run: docs/performance.md."""

@@ -7,14 +7,13 @@ set can make a key serve another (attacks 47, 48, 52, 54, 55, 67).
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import jwt.algorithms
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from jwt.exceptions import InvalidKeyError
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from authz.authenticate.compact import LONGEST_KID
+
+if TYPE_CHECKING:
+    from jwt.algorithms import Algorithm as Primitive
 
 SMALLEST_RSA, LARGEST_RSA = 2048, 8192  # bits; RFC 7518 3.3, and a bound on the work per token
 LONGEST_COORDINATE = 1400  # base64url characters of the largest RSA modulus
@@ -28,16 +27,24 @@ class Algorithm:
 
     name: str
     key_type: str
-    primitive: jwt.algorithms.Algorithm
     curves: frozenset[str] = frozenset()
     shortest_secret: int = 0  # bytes; RFC 7518 3.2: at least the size of the hash
 
+    @property
+    def primitive(self) -> "Primitive":
+        return primitives()[self.name]
 
-_PRIMITIVES = jwt.algorithms.get_default_algorithms()
+
+@cache
+def primitives() -> "Mapping[str, Primitive]":
+    """PyJWT's, by name. They bring all of `cryptography`, so only a config with tokens has them read."""
+    from jwt.algorithms import get_default_algorithms
+
+    return get_default_algorithms()
 
 
 def _row(name: str, key_type: str, *curves: str, shortest_secret: int = 0) -> Algorithm:
-    return Algorithm(name, key_type, _PRIMITIVES[name], frozenset(curves), shortest_secret)
+    return Algorithm(name, key_type, frozenset(curves), shortest_secret)
 
 
 ALGORITHMS: Mapping[str, Algorithm] = {
@@ -105,6 +112,8 @@ class KeySet:
 
 def secret_keys(secret: bytes, algorithms: Collection[str]) -> KeySet:
     """The key set of one shared secret. Raises UnusableKey where it is too short or is no secret."""
+    from jwt.exceptions import InvalidKeyError
+
     for name in algorithms:
         row = ALGORITHMS[name]
         if row.key_type != "oct":
@@ -149,6 +158,10 @@ def _fits(row: Algorithm, jwk: dict[str, Any]) -> bool:
 
 
 def _material(row: Algorithm, jwk: dict[str, Any]) -> Any:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from jwt.exceptions import InvalidKeyError
+
     for name, longest in (("n", LONGEST_COORDINATE), ("e", LONGEST_EXPONENT), ("x", 200), ("y", 200)):
         part = jwk.get(name, "")
         if not isinstance(part, str) or len(part) > longest:

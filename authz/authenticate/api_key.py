@@ -30,7 +30,7 @@ _REVOKED = Refused(Reason.KEY_REVOKED)
 _DISABLED = Refused(Reason.USER_DISABLED)
 
 
-class _Known(Struct, frozen=True):
+class _Known(Struct, frozen=True, gc=False):
     """A subject and the very records that it was made of: it holds as long as they are the current ones."""
 
     key: Key
@@ -127,7 +127,7 @@ class ApiKeyAuthenticator:
             authenticator=self.name,
             team=team_name,
             key=key.id,
-            roles=key.roles | user.roles,
+            roles=key.roles | user.roles if key.roles and user.roles else key.roles or user.roles,
             models=models,
             inherits_models=models is None,
             quotas=inheritance.quotas(key, user, team),

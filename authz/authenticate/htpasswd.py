@@ -10,21 +10,23 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from hashlib import sha1
 from hmac import compare_digest
+from typing import TYPE_CHECKING
 
-import argon2
-import bcrypt
 from msgspec import Struct
 
 from authz.authenticate.claims import is_name
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 LONGEST_BCRYPT = 72  # bytes: bcrypt looks at no more, so a longer password must not pass (attack 75)
 MOST_COST = 14  # of bcrypt: the next takes longer than a gateway waits
 MOST_MEMORY = 256 << 10  # KiB that one argon2 check may take
 
 _BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}", re.ASCII)
-_ARGON2 = argon2.PasswordHasher()
 
 
 class Line(Struct, frozen=True):
@@ -79,6 +81,8 @@ def fault_of_hash(hashed: str) -> str | None:
             None if len(digest) == sha1(usedforsecurity=False).digest_size else "has a {SHA} hash that is cut"
         )
     if hashed.startswith("$argon2"):
+        import argon2
+
         try:
             memory = argon2.extract_parameters(hashed).memory_cost
         except argon2.exceptions.InvalidHashError:
@@ -99,9 +103,21 @@ def fits(password: str, hashed: str) -> bool:
         digest = base64.b64encode(sha1(encoded, usedforsecurity=False).digest())
         return compare_digest(digest, hashed[5:].encode())
     if hashed.startswith("$argon2"):
+        import argon2
+
         try:
-            return _ARGON2.verify(hashed, encoded)
+            return _argon2().verify(hashed, encoded)
         except (argon2.exceptions.Argon2Error, argon2.exceptions.InvalidHashError):
             return False
+    import bcrypt
+
     same = bcrypt.checkpw(encoded[:LONGEST_BCRYPT], hashed.encode())
     return same and len(encoded) <= LONGEST_BCRYPT
+
+
+@cache
+def _argon2() -> "PasswordHasher":
+    """Imported, as bcrypt, where a file has such a hash."""
+    from argon2 import PasswordHasher
+
+    return PasswordHasher()

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from authz.authenticate.algorithms import ALGORITHMS, UnusableKey, secret_keys
+from authz.authenticate.algorithms import ALGORITHMS, UnusableKey, primitives, secret_keys
 from authz.authenticate.presented import AUTHORIZATION, Slot
 from authz.authenticate.urls import fault_of_url
 
@@ -67,6 +67,7 @@ class JwtSettings:
     map_users: bool = False  # the user is one of our own table, not `name:user`
 
     def __post_init__(self) -> None:
+        primitives()  # read now, beside the decisions, and not with the first token
         if not self.name or ":" in self.name or self.name == "network":
             raise ValueError(
                 f"{self.name!r} cannot be the name of a JWT authenticator: it begins its users' names"

@@ -15,7 +15,7 @@ from authz.store.records import Model
 from authz.subject import Subject
 
 
-class Asked(Struct, frozen=True):
+class Asked(Struct, frozen=True, gc=False):
     """What the rules look at. `model` is what the request names, `known` its record."""
 
     request: Request

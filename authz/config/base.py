@@ -35,9 +35,9 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         hide_input_in_errors=True,
         arbitrary_types_allowed=True,
+        defer_build=True,  # once, of the whole, when a file is read; not of every section beforehand
     )
 
     @classmethod

@@ -5,8 +5,10 @@ The schema knows the shape; `load` knows more: references, time zones, secrets t
 
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
 
+from authz.config.described import descriptions
 from authz.config.model import Config
 from authz.config.network import Address
 
@@ -16,6 +18,14 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 class _Generate(GenerateJsonSchema):
     def encode_default(self, dft: Any) -> Any:
         return str(dft) if isinstance(dft, Address) else super().encode_default(dft)
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        made, section = super().model_schema(schema), schema["cls"]
+        for name, text in descriptions(section).items():
+            if name in section.model_fields:
+                key = section.model_fields[name].alias or name
+                made["properties"][key].setdefault("description", text)
+        return made
 
 
 def json_schema() -> dict[str, Any]:

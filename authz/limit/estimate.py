@@ -31,7 +31,7 @@ _WITHOUT_OUTPUT = frozenset(
 _text = msgspec.json.Decoder(str)
 
 
-class Bound(Struct, frozen=True, kw_only=True):
+class Bound(Struct, frozen=True, kw_only=True, gc=False):
     """The most that one request can use.
 
     `sure` is false where nothing says how much is read or written, neither the request nor the model:

@@ -14,7 +14,7 @@ from authz.store.protocols import Directory, Hold
 from authz.subject import Subject
 
 
-class Plan(Struct, frozen=True):
+class Plan(Struct, frozen=True, gc=False):
     """The parts in the order of the route's policies, then the limits of the key, the user and the team."""
 
     parts: tuple[Planned, ...] = ()
@@ -69,7 +69,7 @@ class Planners:
         return Plan(tuple(parts), tuple([part.hold for part in parts]))
 
 
-class _Kept(Struct, frozen=True):
+class _Kept(Struct, frozen=True, gc=False):
     """The plan of a caller's last request."""
 
     subject: Subject  # told by identity: whoever changes a record makes another

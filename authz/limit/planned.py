@@ -13,7 +13,7 @@ from authz.limit.policy import Policy
 from authz.store.protocols import Exhausted, Hold, Reserved
 
 
-class Planned(Struct, frozen=True):
+class Planned(Struct, frozen=True, gc=False):
     """One policy's part of a request: the hold to make and what it means to a person."""
 
     policy: Policy

@@ -11,7 +11,7 @@ from authz.store.records import Model
 from authz.subject import Subject
 
 
-class Spending(Struct, frozen=True, kw_only=True):
+class Spending(Struct, frozen=True, kw_only=True, gc=False):
     """Everything that a policy may look at. `model` is what the request names, `known` its record."""
 
     request: Request

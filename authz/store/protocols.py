@@ -83,7 +83,7 @@ class Level(Struct, frozen=True, array_like=True, gc=False):
     held: int = 0  # of the used part, what running requests hold and may still give back
 
 
-class Reserved(Struct, frozen=True):
+class Reserved(Struct, frozen=True, gc=False):
     """Every hold was made. `levels` follow the order of the holds."""
 
     levels: tuple[Level, ...]
@@ -93,7 +93,7 @@ class Reserved(Struct, frozen=True):
     name: str = ""  # what the reservation goes by instead of the id that it was asked for under
 
 
-class Exhausted(Struct, frozen=True):
+class Exhausted(Struct, frozen=True, gc=False):
     """No hold was made. `denied` are the indices that did not fit.
 
     `wait_ms` is when all of them could fit if nothing else happens; -1: never,
@@ -116,7 +116,7 @@ class Outcome(StrEnum):
     FOREIGN = "foreign"  # another gateway's
 
 
-class Settled(Struct, frozen=True):
+class Settled(Struct, frozen=True, gc=False):
     """A settlement's outcome and, where it changed something, how the counters of the reservation stand.
 
     The levels are of the whole quotas: what was owed when the holds were made is not in them any more.
@@ -127,7 +127,7 @@ class Settled(Struct, frozen=True):
     levels: tuple[Level, ...] = ()  # in the order of `holds`
 
 
-class Remembered(Struct, frozen=True):
+class Remembered(Struct, frozen=True, gc=False):
     """A reservation that may still be settled."""
 
     facts: bytes  # as `reserve` was given them

@@ -40,14 +40,14 @@ class User(Struct, frozen=True, kw_only=True, gc=False):
     created_at: int = 0
 
 
-class Team(Struct, frozen=True, kw_only=True):
+class Team(Struct, frozen=True, kw_only=True, gc=False):
     name: str
     models: frozenset[str] | None = None
     quotas: tuple[Quota, ...] = ()
     created_at: int = 0
 
 
-class Price(Struct, frozen=True, kw_only=True):
+class Price(Struct, frozen=True, kw_only=True, gc=False):
     """Per million tokens, in 1e-9 of the currency."""
 
     input: int = 0
@@ -62,7 +62,7 @@ class Access(Struct, frozen=True, kw_only=True):
     teams: frozenset[str] = frozenset()
 
 
-class Model(Struct, frozen=True, kw_only=True):
+class Model(Struct, frozen=True, kw_only=True, gc=False):
     name: str
     context: int | None = None  # tokens
     max_output: int | None = None  # tokens
@@ -71,7 +71,7 @@ class Model(Struct, frozen=True, kw_only=True):
     created_at: int = 0
 
 
-class Adjustment(Struct, frozen=True, kw_only=True):
+class Adjustment(Struct, frozen=True, kw_only=True, gc=False):
     """A named change of one policy for one partition: an override replaces the quota, a grant adds to it."""
 
     id: str
@@ -119,7 +119,7 @@ class Source(StrEnum):
     RELEASED = "released"  # refused, failed or never reached a model server
 
 
-class Facts(Struct, frozen=True, array_like=True, kw_only=True):
+class Facts(Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """What is known of a request when it is let through: kept with its reservation for the ledger.
 
     `hold` is the most it can use, `hold_cost` in 1e-9 of the currency. The price is the one

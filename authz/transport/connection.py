@@ -86,6 +86,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
         self._idle.cancel()
+        del self._parser  # it knows us, too: only the collector would find out
         self._opened, self._deaf = None, True
         self._waiting.clear()
 

@@ -31,7 +31,7 @@ CLIENT, GATEWAY, SPOOFED = 0, 1, 2
 _known: dict[str | bytes, tuple[str, int]] = {}
 
 
-class Fields(Struct):
+class Fields(Struct, gc=False):
     """A request's header fields, told apart.
 
     A name in `repeated` (the client's) or `doubled` (the gateway's) came more

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from ssl import PEM_cert_to_DER_cert, SSLObject
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 _MOST_KNOWN = 64
 _LONGEST = 65536  # bytes
@@ -34,6 +36,8 @@ class PeerCertificate(Struct, frozen=True):
 @lru_cache(maxsize=_MOST_KNOWN)
 def from_der(der: bytes) -> PeerCertificate | None:
     """None for what cannot be read."""
+    from cryptography import x509  # some megabytes, for which only a certificate is a reason
+
     if len(der) > _LONGEST:
         return None
     try:
@@ -48,8 +52,11 @@ def from_der(der: bytes) -> PeerCertificate | None:
         return None
 
 
-def _names(certificate: x509.Certificate) -> Sequence[str]:
+def _names(certificate: "Certificate") -> Sequence[str]:
     """RFC 6125 6.4.4: the common name counts only where the certificate names nothing else."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
     try:
         known = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

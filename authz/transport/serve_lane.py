@@ -17,7 +17,7 @@ from authz.transport.tls import ServerTls
 _METADATA = 64 * 1024  # bytes
 _LINGER = 0.25  # seconds for a gateway to hear that we leave, and again to close a connection without calls
 _HANDSHAKE = 10.0  # seconds for a client's part of TLS
-_HELD = 64 * 1024 * 1024  # bytes of messages that have begun, or four of the largest
+_HELD = 256 * 1024 * 1024  # bytes of messages that have begun, or four of the largest
 _GOODBYE = 10.0  # seconds for the end of TLS
 
 

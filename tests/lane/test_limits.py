@@ -233,3 +233,35 @@ async def test_every_end_for_what_the_peer_did_is_told_and_no_other() -> None:
         ("PROTOCOL_ERROR", "a request on a stream of even number"),
         ("ENHANCE_YOUR_CALM", "it does not read what we answer"),
     ]
+
+
+async def test_a_gateway_whose_clients_all_leave_at_once_is_kept() -> None:
+    """Every call that it may have open is cancelled, twice: so much is in order."""
+    scripted = Scripted()
+    peer = Peer(scripted.lane())
+    at = 1
+    for _ in range(2):
+        numbers = range(at, at + 2 * Limits().streams, 2)
+        at = numbers.stop
+        peer.send(*(call(each, "/t/Wait") for each in numbers))
+        peer.send(*(reset(each) for each in numbers))
+        async with asyncio.timeout(60):
+            while peer.connection._calls._answers.running:
+                await asyncio.sleep(0)
+    assert scripted.cancelled == at // 2
+    peer.take()
+    peer.send(call(at))
+    assert statuses(peer.take()) == {at: 0}
+
+
+async def test_what_waits_on_all_connections_together() -> None:
+    lane = Scripted().lane(Limits(held_bytes=1000), most_held=1500)
+    begun = message(bytes(900))[:-1]
+    first, second, third = Peer(lane), Peer(lane), Peer(lane)
+    first.send(headers(1), data(1, begun, ended=False))
+    second.send(headers(1), data(1, begun, ended=False))
+    assert (statuses(first.take()), statuses(second.take())) == ({}, {1: EXHAUSTED})
+    first.lose()
+    for at in (1, 3):  # the second time what the first left is free again
+        third.send(headers(at), data(at, begun, ended=False), data(at, b"\0"))
+        assert statuses(third.take()) == {at: 0}

@@ -1,6 +1,7 @@
 """The HTTP server on a real socket: framing, limits, upgrades, stopping."""
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 
 from authz.request import BodyState
+from authz.transport.connection import HttpConnection
 from authz.transport.listen import AddressInUse, CannotListen, bind, parse_listen, refuse_new
 from authz.transport.protocol import LARGEST_HEAD
 from authz.transport.serve import HttpServer, start_http
@@ -353,3 +355,15 @@ async def test_a_draining_server_answers_and_has_the_connection_left(server: Htt
         assert ("connection: close" in head) is draining
     assert await asyncio.wait_for(reader.read(), 30) == b""
     writer.close()
+
+
+async def test_a_connection_that_is_closed_leaves_no_work_for_the_collector(server: HttpServer) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        await talk(server, post(b"{}"))
+        async with asyncio.timeout(30):
+            while any(type(each) is HttpConnection for each in gc.get_objects()):
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()

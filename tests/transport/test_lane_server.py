@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -158,3 +160,9 @@ async def test_a_message_is_as_large_as_the_largest_body_and_some() -> None:
         answer = await channel.unary_unary(CHECK)(large, metadata=PROOF, timeout=30)
         assert CheckResponse.FromString(answer).status.code == 0
     await server.stop()
+
+
+def test_a_start_imports_no_grpcio() -> None:
+    """It takes longer than the rest of the transports together."""
+    code = "import sys, authz.app; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

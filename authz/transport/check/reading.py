@@ -29,7 +29,7 @@ _ANNOUNCED = frozenset({"", "HTTP/1.0", "HTTP/1.1"})
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
-class Read(Struct, frozen=True):
+class Read(Struct, frozen=True, gc=False):
     """A request and the `x-authz-*` fields that came with it although they are ours."""
 
     request: Request

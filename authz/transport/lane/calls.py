@@ -10,6 +10,7 @@ from authz.transport.lane.head import Head, are_trailers
 from authz.transport.lane.limits import Limits
 from authz.transport.lane.messages import PREFIX, Messages, message_size
 from authz.transport.lane.open_streams import OpenStreams
+from authz.transport.lane.room import Room
 from authz.transport.lane.routes import Unary
 from authz.transport.lane.status import DEADLINE_EXCEEDED, INTERNAL, UNIMPLEMENTED, Refused
 from authz.transport.lane.stream import Stream
@@ -33,6 +34,7 @@ class Calls:
     def __init__(
         self,
         limits: Limits,
+        room: Room,
         loop: AbstractEventLoop,
         write: Callable[[bytes], None],
         report: Callable[[BaseException], None],
@@ -41,7 +43,7 @@ class Calls:
         """`report` is told what a handler raised."""
         self.refusing = False  # told the peer that no further stream is looked at
         self.opened: list[Stream] = []  # since `arm` was called last
-        self._open = OpenStreams(limits, loop, write)
+        self._open = OpenStreams(limits, room, loop, write)
         self.streams = self._open.by_number
         self.numbers = self._open.numbers
         self.outbox = self._open.outbox

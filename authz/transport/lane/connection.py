@@ -18,6 +18,7 @@ from authz.transport.lane.peer_settings import (
     MAX_CONCURRENT_STREAMS,
     MAX_HEADER_LIST_SIZE,
 )
+from authz.transport.lane.room import Room
 from authz.transport.lane.routes import Caller, Routes
 from authz.transport.lane.wire import (
     CONTINUATION,
@@ -59,6 +60,7 @@ class Owner(Struct, frozen=True, kw_only=True):
 
     routes: Routes
     limits: Limits
+    room: Room
     recognize: Callable[[Caller], Any]
     report: Callable[[BaseException], None]
     made: Callable[["Connection"], bool]  # False: one too many
@@ -78,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._peer: object = None
         self._tls: object = None
-        self._calls = Calls(limits, loop, self.write, owner.report, now)
+        self._calls = Calls(limits, owner.room, loop, self.write, owner.report, now)
         self._leaving = Leaving(self._calls, self.write, limits.linger_seconds)
         self._blocks = Blocks(limits, self._read_head)
         self._control = Control(limits, self._calls, self._leaving, self.write, now)

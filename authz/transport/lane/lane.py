@@ -6,6 +6,7 @@ from typing import Any
 
 from authz.transport.lane.connection import Connection, Owner
 from authz.transport.lane.limits import Limits
+from authz.transport.lane.room import Room
 from authz.transport.lane.routes import Caller, Routes
 
 _TICK = 0.5  # seconds
@@ -24,11 +25,13 @@ class Lane:
         *,
         limits: Limits | None = None,
         most_connections: int = 4096,
+        most_held: int = 1024 * 1024 * 1024,
         recognize: Callable[[Caller], Any] = lambda caller: caller,
         report: Callable[[BaseException], None] | None = None,
         ended: Callable[[Any, str, str], None] = lambda peer, error, why: None,
     ) -> None:
-        """A connection beyond `most_connections` is closed at once.
+        """A connection beyond `most_connections` is closed at once. Of messages that are not whole or not
+        taken yet at most `most_held` bytes are kept on all of them; then RESOURCE_EXHAUSTED.
 
         `recognize` makes of a caller what handlers are given in its place: once for many calls that begin
         with the same header fields, so what a handler would find out each time is best found out there. It
@@ -38,6 +41,7 @@ class Lane:
         self._owner = Owner(
             routes=routes,
             limits=limits or Limits(),
+            room=Room(most_held),
             recognize=recognize,
             report=report or _to_loop,
             made=self._made,

@@ -7,6 +7,7 @@ from authz.transport.lane.limits import Limits
 from authz.transport.lane.messages import PREFIX
 from authz.transport.lane.numbers import Numbers
 from authz.transport.lane.outbox import Outbox
+from authz.transport.lane.room import Room
 from authz.transport.lane.status import RESOURCE_EXHAUSTED, Refused
 from authz.transport.lane.stream import Stream
 from authz.transport.lane.wire import NO_ERROR, RST_STREAM, WINDOW_UPDATE, frame, number
@@ -20,12 +21,15 @@ def stream_window(limits: Limits) -> int:
 class OpenStreams:
     """By number."""
 
-    def __init__(self, limits: Limits, loop: AbstractEventLoop, write: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, limits: Limits, room: Room, loop: AbstractEventLoop, write: Callable[[bytes], None]
+    ) -> None:
         self.by_number: dict[int, Stream] = {}
         self.outbox = Outbox(self.by_number, write, self.close)
         self.numbers = Numbers()
         self.window = stream_window(limits)  # of a new stream
         self._most_held = limits.held_bytes
+        self._room = room
         self._loop = loop
         self._write = write
         self._held = 0
@@ -41,6 +45,7 @@ class OpenStreams:
             self.numbers.leave(stream.number)
         del self.by_number[stream.number]
         self._held -= stream.held
+        self._room.taken -= stream.held
         if stream.timer is not None:
             stream.timer.cancel()
         if stream.pending is not None:
@@ -60,11 +65,16 @@ class OpenStreams:
             self.close(stream)
 
     def hold(self, stream: Stream, size: int) -> None:
-        """Bytes kept for a stream, or kept no longer. Raises Refused where a connection keeps too much."""
+        """Bytes kept for a stream, or kept no longer. Raises Refused where too much is kept."""
         stream.held += size
         self._held += size
-        if size > 0 and self._held > self._most_held:
+        self._room.taken += size
+        if size <= 0:
+            return
+        if self._held > self._most_held:
             raise Refused(RESOURCE_EXHAUSTED, "Too much is waiting on this connection.")
+        if self._room.taken > self._room.most:
+            raise Refused(RESOURCE_EXHAUSTED, "Too much is waiting here.")
 
     def credit(self, stream: Stream, size: int) -> None:
         """Bytes that are no longer ours to keep: in larger steps the peer may send as many more."""

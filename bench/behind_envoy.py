@@ -1,0 +1,148 @@
+"""What a client behind a real Envoy waits: ours beside a null server at the same ext_authz filter, in pairs.
+
+One Envoy with two listeners, alike but for the server that they ask. It answers by itself, so that no model
+server is part of what is waited for. Envoy and the servers share the server's core.
+"""
+
+import json
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from bench.connections import Http1
+from bench.figures import Sample, Spread, latencies, spread
+from bench.lanes import null_server
+from bench.machine import SERVER_CORE, cpu_seconds, pin
+from bench.ours import BODY, CHAT, GATEWAY, Credentials, Ours, answer, message
+from bench.replay import Played, Replay
+from bench.section import Claim, Context, Row, Section
+from tests.support.envoy import command
+from tests.support.ports import free_port
+from tests.support.processes import Process, port_answers
+
+PAIRS = 20
+PER_SECOND = 500
+COUNT = 1000
+CONNECTIONS = 16
+NULL, OURS = "null lane", "authz"
+FIGURES = {"p50": "p50 µs", "p99": "p99 µs", "p99.9": "p99.9 µs", "cpu_us": "CPU µs", "envoy": "Envoy CPU µs"}
+
+
+def _cluster(name: str, port: int) -> dict[str, object]:
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    protocol = {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    return {
+        "name": name, "type": "STATIC", "connect_timeout": "1s",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": protocol},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]},
+    }  # fmt: skip
+
+
+def _listener(name: str, port: int) -> dict[str, object]:
+    envoy = "type.googleapis.com/envoy.extensions.filters"
+    check = {
+        "@type": f"{envoy}.http.ext_authz.v3.ExtAuthz", "transport_api_version": "V3", "failure_mode_allow": False,
+        "grpc_service": {
+            "envoy_grpc": {"cluster_name": name}, "timeout": "2s",
+            "initial_metadata": [{"key": "x-authz-gateway-token", "value": f"{GATEWAY}-grpc"}],
+        },
+        "with_request_body": {"max_request_bytes": 65536, "allow_partial_message": False, "pack_as_bytes": True},
+        "encode_raw_headers": True,
+    }  # fmt: skip
+    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+    manager = {
+        "@type": f"{envoy}.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": name,
+        "codec_type": "HTTP1",
+        "http_filters": [
+            {"name": "envoy.filters.http.ext_authz", "typed_config": check},
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{envoy}.http.router.v3.Router"}},
+        ],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+    }  # fmt: skip
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    return {
+        "name": name, "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [{"filters": filters}],
+    }  # fmt: skip
+
+
+def envoy(stack: ExitStack, scratch: Path, asked: dict[str, int]) -> tuple[Process, dict[str, int]]:
+    """One that asks each of these servers at a listener of its own: the process, and the listeners' ports."""
+    ports = {name: free_port() for name in asked}
+    names = {name: f"s{at}" for at, name in enumerate(asked)}
+    resources = {
+        "listeners": [_listener(names[name], port) for name, port in ports.items()],
+        "clusters": [_cluster(names[name], port) for name, port in asked.items()],
+    }
+    file = scratch / "envoy.json"
+    file.write_text(json.dumps({"static_resources": resources}))
+    process = Process(command(str(file)), log=scratch / "envoy.log")
+    stack.callback(process.stop)
+    process.wait_until(lambda: all(map(port_answers, ports.values())))
+    pin(process.pid, SERVER_CORE)
+    return process, ports
+
+
+def run(context: Context) -> Section:
+    credentials = Credentials()
+    key = credentials.key()
+    lines = [
+        f"POST {CHAT} HTTP/1.1", "host: llm.test", f"content-length: {len(BODY)}", "content-type: application/json",
+        f"authorization: Bearer {key.key}",
+    ]  # fmt: skip
+    request = "\r\n".join(lines).encode() + b"\r\n\r\n" + BODY
+    pairs: list[dict[str, Sample]] = []
+    with ExitStack() as stack:
+        ours = stack.enter_context(Ours(context.scratch / "memory", credentials, "memory://"))
+        null = null_server(stack, context, "null-lane", answer(ours, message(key.key)))
+        gateway, ports = envoy(stack, context.scratch, {NULL: null[0], OURS: ours.grpc})
+        pids = {NULL: null[1], OURS: ours.pid}
+        for number in range(max(PAIRS, context.rounds) + 1):
+            pair = {}
+            # Who goes first changes, so that neither always meets a warmer Envoy.
+            for name in (NULL, OURS) if number % 2 else (OURS, NULL):
+                with Replay(partial(Http1, ports[name]), CONNECTIONS) as replay:
+                    apart, before = cpu_seconds(gateway.pid), cpu_seconds(pids[name])
+                    played = replay.pace([request], COUNT, PER_SECOND)
+                    told = {"envoy": (cpu_seconds(gateway.pid) - apart) / COUNT * 1e6}
+                    spent = (cpu_seconds(pids[name]) - before) / COUNT * 1e6
+                _all_passed(name, played)
+                pair[name] = Sample(PER_SECOND, spent, told, latencies(played.waits))
+            if number:  # the first pair warms
+                pairs.append(pair)
+    added = Spread.of([each[OURS].value("p99") - each[NULL].value("p99") for each in pairs])
+    rows = [
+        Row(
+            name,
+            {figure: spread(pairs, name, figure) for figure in FIGURES},
+            f"{COUNT * len(pairs)} of {COUNT * len(pairs)}",
+        )
+        for name in (NULL, OURS)
+    ]
+    return Section(
+        name="envoy",
+        title="Behind a real Envoy",
+        how=f"{len(pairs)} pairs of {COUNT:,} requests each at {PER_SECOND} per second over {CONNECTIONS} connections to an Envoy of one "
+        "thread that asks by `ext_authz` and answers by itself; Envoy and the servers share one core. The CPU of paced requests is above "
+        "that of saturation: each wakes everybody up.",
+        columns=FIGURES,
+        rows=rows,
+        claims=[
+            Claim(
+                "authz adds at most 0.5 ms to a null server's p99 (median of the pairs)",
+                added.median <= 500,
+                f"{added.median / 1000:.2f} ms ({added.least / 1000:.2f} to {added.most / 1000:.2f})",
+            )
+        ],
+        rounds=[dict(each) for each in pairs],
+        drawn="p99",
+    )
+
+
+def _all_passed(name: str, played: Played) -> None:
+    other = {each for each in played.answers if b" 200 " not in each}
+    if other:
+        raise RuntimeError(f"behind Envoy, {name}: {other}")
