@@ -14,6 +14,7 @@ from authz.ratelimit.limits import Limit, Rules
 from authz.ratelimit.match import BadRequest, Descriptor, counter_of, match_all
 from authz.store.protocols import Counters, Exhausted, Hold, Kind, Level
 
+_FIXED, _REQUESTS = Kind.FIXED, Unit.REQUESTS  # quicker to find than members
 UNLIMITED = 2**32 - 1  # what remains of a limit that is none
 
 
@@ -64,13 +65,15 @@ class _Ask:
 
     def hold(self, counter: str, *, compat: bool) -> Hold:
         """All of it together must fit the smallest of its limits that refuse at all; `compat`: it fits."""
-        live = [limit for limit in self.limits if not limit.shadow] or self.limits
-        smallest = min(live, key=_requests)
+        smallest = self.limits[0]
+        if len(self.limits) > 1:
+            live = [limit for limit in self.limits if not limit.shadow] or self.limits
+            smallest = min(live, key=_requests)
         assert smallest.period is not None
         window = smallest.period.seconds * 1000
         quota = MAX_AMOUNT if compat else smallest.requests_per_unit
-        shadow = compat or live[0].shadow
-        return Hold(counter, Kind.FIXED, Unit.REQUESTS, quota, self.amount, window, shadow=shadow)
+        shadow = compat or smallest.shadow
+        return Hold(counter, _FIXED, _REQUESTS, quota, self.amount, window, shadow=shadow)
 
 
 def _requests(limit: Limit) -> int:
@@ -145,8 +148,7 @@ class RateLimiter:
         """Suspends only where the store does. Raises StoreUnavailable."""
         if not question.holds:
             return self._answer([part.idle for part in question.parts])
-        undone_within_ms = 0 if self._compat else self._undone_within_ms
-        result = await self._counters.reserve(self._new_id(), "", question.holds, undone_within_ms)
+        result = await self._counters.reserve(self._new_id(), "", question.holds, self._undone_within_ms)
         if self._compat:
             return self._answer(_added(question, result.levels))
         denied = result.denied if isinstance(result, Exhausted) else ()

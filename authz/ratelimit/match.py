@@ -80,7 +80,7 @@ def counter_of(domain: str, counted: Entries, period: str) -> str:
 
     The length of each part keeps `a` + `bc` apart from `ab` + `c`.
     """
-    content = blake2b(f"{len(domain)}:{domain}".encode(), digest_size=16)
+    content = f"{len(domain)}:{domain}"
     for key, value in counted:
-        content.update(f"|{len(key)}:{key}{len(value)}:{value}".encode())
-    return f"rls:{period}|{content.hexdigest()}"
+        content += f"|{len(key)}:{key}{len(value)}:{value}"
+    return f"rls:{period}|{blake2b(content.encode(), digest_size=16).hexdigest()}"

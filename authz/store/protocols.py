@@ -151,6 +151,7 @@ class Counters(Protocol):
         settled, and its end, an expiry too, becomes an entry in the ledger; with `ttl_ms` 0, and no slot,
         it is entered at once as one that nobody can settle. Without, it counts and is
         forgotten once the gateway's own retry cannot come any more, unless it holds more than requests.
+        Without facts and of no gateway (""), requests alone are nobody's to repeat, settle or extend.
 
         The same id from the same gateway within 5 s, while unsettled, is its own retry: a replay.
         Otherwise an id that was used before names a new attempt: it is charged, and cannot be settled.

@@ -20,10 +20,10 @@ from authz.transport import ratelimit
 from authz.transport.access_log import AccessLog
 from authz.transport.gateways import GatewayEntry, GatewayRegistry
 from authz.transport.lane import Refused
-from authz.transport.ratelimit import MOST_DESCRIPTORS, RateLimits
+from authz.transport.ratelimit import MOST_DESCRIPTORS, MOST_KNOWN, RateLimits
 from authz.transport.serve_grpcio import GrpcioServer
 from authz.transport.serve_lane import LaneServer
-from tests.ratelimit.kit import limiter
+from tests.ratelimit.kit import limiter, rules_of
 from tests.transport.support import GRPC_SERVERS, TOKENS, FakeService, grpc_app, registry, start_grpc
 
 METHOD = f"/{ratelimit.SERVICE}/ShouldRateLimit"
@@ -115,6 +115,35 @@ async def test_when_the_window_ends(limits: RateLimits) -> None:
     assert answer.statuses[0].duration_until_reset.seconds == 60
 
 
+async def test_the_same_bytes_ask_the_same_until_the_rules_change(limits: RateLimits) -> None:
+    async def code(message: bytes) -> tuple[int, int]:
+        answer = RateLimitResponse.FromString(await limits.answer(message, None, "127.0.0.1"))
+        return answer.overall_code, answer.statuses[0].current_limit.requests_per_unit
+
+    ok, over = RateLimitResponse.OK, RateLimitResponse.OVER_LIMIT
+    twice, other = request(TWO, hits=1), request(entries(("two", "y")), hits=1)
+    assert [await code(twice) for _ in range(3)] == [(ok, 2), (ok, 2), (over, 2)]
+    assert await code(other) == (ok, 2)
+    limits.limiter.rules = rules_of(FILE.replace("requests_per_unit: 2", "requests_per_unit: 3"))
+    assert [await code(twice) for _ in range(2)] == [(ok, 3), (over, 3)]
+    limits.limiter.rules = rules_of(FILE)
+    assert await code(other) == (ok, 2)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [request(entries(("two", "x" * 600))), request(*[entries(("two", str(at))) for at in range(9)])],
+    ids=["long", "many descriptors"],
+)
+async def test_what_is_large_is_not_remembered(limits: RateLimits, message: bytes) -> None:
+    """Clients choose what is in it."""
+    await limits.answer(message, None, "127.0.0.1")
+    assert len(limits._known) == 0
+    for number in range(3 * MOST_KNOWN // 2):
+        await limits.answer(request(entries(("none", str(number)))), None, "127.0.0.1")
+    assert 0 < len(limits._known) <= MOST_KNOWN
+
+
 @pytest.mark.parametrize(
     ("message", "said"),
     [
@@ -200,7 +229,8 @@ async def test_it_is_healthy_and_absent_without_files(channel: aio.Channel, kind
         await bare.stop()
 
 
-def test_a_hold_is_of_requests_alone(store: ServiceStore) -> None:
+@pytest.mark.parametrize("compat", [False, True], ids=["all or nothing", "compat"])
+def test_a_hold_is_of_requests_alone(store: ServiceStore, compat: bool) -> None:
     """So that nothing is left to settle, and nothing stands in the ledger."""
     seen: list[Hold] = []
 
@@ -208,11 +238,11 @@ def test_a_hold_is_of_requests_alone(store: ServiceStore) -> None:
         async def reserve(
             self, reservation: str, gateway: str, holds: Sequence[Hold], ttl_ms: int, facts: bytes = b""
         ) -> Reserved | Exhausted:
-            assert (ttl_ms, facts) == (0, b"")
+            assert (gateway, ttl_ms, facts) == ("", 7, b"")
             seen.extend(holds)
             return await store.counters.reserve(reservation, gateway, holds, ttl_ms, facts)
 
-    limits = RateLimits(limiter(Noting(), FILE), registry())  # type: ignore[arg-type]
+    limits = RateLimits(limiter(Noting(), FILE, compat=compat, undone_within_ms=7), registry())  # type: ignore[arg-type]
     with pytest.raises(StopIteration):
         limits.answer(request(TWO), None, "127.0.0.1").send(None)
     assert [hold.unit.value for hold in seen] == ["requests"]

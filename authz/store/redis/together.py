@@ -17,8 +17,8 @@ from authz.store.redis.calls import CANCELLED_MS, Calls, unanswered
 from authz.store.redis.link import Undo
 from authz.store.redis.scripts import Status
 
-MOST_HOLDS = 256
-"""In one call, if more than one request is in it: so many keep Redis for less than a millisecond."""
+MOST_HOLDS = 128
+"""In one call, unless one request alone has more: so many keep Redis for less than a millisecond."""
 
 ALL = b""  # of the requests of a call
 
@@ -60,23 +60,25 @@ class Together:
 
         Within `ttl_ms` it can be taken back, and is, unless its answer comes in time.
         """
-        windows = self._windows
-        if self._holds and (
-            self._holds + len(holds) > MOST_HOLDS
-            or any(windows.get(hold.key, hold.window) != hold.window for hold in holds)
-        ):
+        if self._asked and not self._is_room_for(holds):
             self._send()  # what comes next is another call, behind this one
-            windows = self._windows
         future: asyncio.Future[Answer] = self._loop.create_future()
         if not self._asked:
             self._loop.call_soon(self._send)
         self._asked.append((future, holds))
         self._holds += len(holds)
         for hold in holds:
-            windows[hold.key] = hold.window
+            self._windows[hold.key] = hold.window
         if ttl_ms > self._ttl_ms:
             self._ttl_ms = ttl_ms
         return future
+
+    def _is_room_for(self, holds: Sequence[Hold]) -> bool:
+        """In a call a counter has one window: under another it is another counter, that begins empty."""
+        if self._holds + len(holds) > MOST_HOLDS:
+            return False
+        windows = self._windows
+        return all(windows.get(hold.key, hold.window) == hold.window for hold in holds)
 
     def _send(self) -> None:
         asked, ttl_ms = [each for each in self._asked if not each[0].done()], self._ttl_ms
