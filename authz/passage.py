@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from authz.decision import Header
 from authz.header_text import header_value, is_field_value
+from authz.recent import Recent
 from authz.subject import Subject
 from authz.upstream import Backend
 
@@ -32,7 +33,7 @@ class Passages:
 
     def __init__(self, remove: tuple[str, ...] = ()) -> None:
         self._remove = remove
-        self._kept: dict[tuple[str, str | None, str | None, str | None, bool], _Kept] = {}
+        self._kept: Recent[tuple[str, str | None, str | None, str | None, bool], _Kept] = Recent(MOST_KEPT)
 
     def of(self, subject: Subject, model: str | None, backend: Backend | None, *, proven: bool) -> Passage:
         """The caller's passage. `proven`: the gateway may be handed the backend's credential.
@@ -48,9 +49,8 @@ class Passages:
         )
         kept = self._kept.get(caller)
         if kept is None or kept.subject is not subject:
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            kept = self._kept[caller] = _Kept(subject, self._make(subject, model, backend, proven=proven))
+            kept = _Kept(subject, self._make(subject, model, backend, proven=proven))
+            self._kept.put(caller, kept)
         return kept.passage
 
     def _make(self, subject: Subject, model: str | None, backend: Backend | None, *, proven: bool) -> Passage:

@@ -1,4 +1,4 @@
-"""What a client behind a real Envoy waits: ours beside a null server at the same ext_authz filter, in pairs.
+"""What a client behind a real Envoy waits: ours beside a null server at the same ext_authz filter, in turns.
 
 One Envoy with two listeners, alike but for the server that they ask. It answers by itself, so that no model
 server is part of what is waited for. Envoy and the servers share the server's core.
@@ -21,11 +21,12 @@ from tests.support.ports import free_port
 from tests.support.processes import Process, port_answers
 
 PAIRS = 20
-PER_SECOND = 500
-COUNT = 1000
+PER_SECOND = 250  # to both together: each request is alone
+COUNT = 400  # to each
 CONNECTIONS = 16
+QUIET = 10_000  # microseconds of the null server's p99, above which the machine was busy with something else
 NULL, OURS = "null lane", "authz"
-FIGURES = {"p50": "p50 µs", "p99": "p99 µs", "p99.9": "p99.9 µs", "cpu_us": "CPU µs", "envoy": "Envoy CPU µs"}
+FIGURES = {"p50": "p50 µs", "p99": "p99 µs", "p99.9": "p99.9 µs", "cpu_us": "CPU µs"}
 
 
 def _cluster(name: str, port: int) -> dict[str, object]:
@@ -69,8 +70,8 @@ def _listener(name: str, port: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def envoy(stack: ExitStack, scratch: Path, asked: dict[str, int]) -> tuple[Process, dict[str, int]]:
-    """One that asks each of these servers at a listener of its own: the process, and the listeners' ports."""
+def envoy(stack: ExitStack, scratch: Path, asked: dict[str, int]) -> dict[str, int]:
+    """One that asks each of these servers at a listener of its own: the listeners' ports."""
     ports = {name: free_port() for name in asked}
     names = {name: f"s{at}" for at, name in enumerate(asked)}
     resources = {
@@ -83,7 +84,7 @@ def envoy(stack: ExitStack, scratch: Path, asked: dict[str, int]) -> tuple[Proce
     stack.callback(process.stop)
     process.wait_until(lambda: all(map(port_answers, ports.values())))
     pin(process.pid, SERVER_CORE)
-    return process, ports
+    return ports
 
 
 def run(context: Context) -> Section:
@@ -98,21 +99,23 @@ def run(context: Context) -> Section:
     with ExitStack() as stack:
         ours = stack.enter_context(Ours(context.scratch / "memory", credentials, "memory://"))
         null = null_server(stack, context, "null-lane", answer(ours, message(key.key)))
-        gateway, ports = envoy(stack, context.scratch, {NULL: null[0], OURS: ours.grpc})
+        ports = envoy(stack, context.scratch, {NULL: null[0], OURS: ours.grpc})
         pids = {NULL: null[1], OURS: ours.pid}
+        both = [partial(Http1, ports[name]) for name in (NULL, OURS)]
         for number in range(max(PAIRS, context.rounds) + 1):
-            pair = {}
-            # Who goes first changes, so that neither always meets a warmer Envoy.
-            for name in (NULL, OURS) if number % 2 else (OURS, NULL):
-                with Replay(partial(Http1, ports[name]), CONNECTIONS) as replay:
-                    apart, before = cpu_seconds(gateway.pid), cpu_seconds(pids[name])
-                    played = replay.pace([request], COUNT, PER_SECOND)
-                    told = {"envoy": (cpu_seconds(gateway.pid) - apart) / COUNT * 1e6}
-                    spent = (cpu_seconds(pids[name]) - before) / COUNT * 1e6
-                _all_passed(name, played)
-                pair[name] = Sample(PER_SECOND, spent, told, latencies(played.waits))
+            with Replay(both[0], CONNECTIONS, both[1]) as replay:
+                before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+                played = replay.pace([request], 2 * COUNT, PER_SECOND)
+                spent = {name: (cpu_seconds(pid) - before[name]) / COUNT * 1e6 for name, pid in pids.items()}
+            _all_passed(played)
             if number:  # the first pair warms
-                pairs.append(pair)
+                pairs.append(
+                    {
+                        name: Sample(PER_SECOND / 2, spent[name], {}, latencies(played.waits[at::2]))
+                        for at, name in enumerate((NULL, OURS))
+                    }
+                )
+    noise = spread(pairs, NULL, "p99").median
     added = Spread.of([each[OURS].value("p99") - each[NULL].value("p99") for each in pairs])
     rows = [
         Row(
@@ -125,16 +128,21 @@ def run(context: Context) -> Section:
     return Section(
         name="envoy",
         title="Behind a real Envoy",
-        how=f"{len(pairs)} pairs of {COUNT:,} requests each at {PER_SECOND} per second over {CONNECTIONS} connections to an Envoy of one "
-        "thread that asks by `ext_authz` and answers by itself; Envoy and the servers share one core. The CPU of paced requests is above "
-        "that of saturation: each wakes everybody up.",
+        how=f"{len(pairs)} pairs of {COUNT} requests to each at {PER_SECOND} per second, in turns, request by request, so that whatever "
+        "disturbs one disturbs both. One Envoy of one thread asks by `ext_authz` and answers by itself; Envoy and the servers share one "
+        "core. CPU of requests that come one by one is above that of saturation: each wakes everybody up.",
         columns=FIGURES,
         rows=rows,
         claims=[
             Claim(
                 "authz adds at most 0.5 ms to a null server's p99 (median of the pairs)",
-                added.median <= 500,
-                f"{added.median / 1000:.2f} ms ({added.least / 1000:.2f} to {added.most / 1000:.2f})",
+                added.median <= 500 and noise <= QUIET,
+                f"{added.median / 1000:.2f} ms ({added.least / 1000:.2f} to {added.most / 1000:.2f})"
+                + (
+                    ""
+                    if noise <= QUIET
+                    else f"; too busy a machine to tell, the null server's own p99 is {noise / 1000:.0f} ms"
+                ),
             )
         ],
         rounds=[dict(each) for each in pairs],
@@ -142,7 +150,7 @@ def run(context: Context) -> Section:
     )
 
 
-def _all_passed(name: str, played: Played) -> None:
+def _all_passed(played: Played) -> None:
     other = {each for each in played.answers if b" 200 " not in each}
     if other:
-        raise RuntimeError(f"behind Envoy, {name}: {other}")
+        raise RuntimeError(f"behind Envoy: {other}")

@@ -13,7 +13,7 @@ from bench.section import Claim, Context, Row, Section
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 COLUMNS = {
     "uniform_us": "µs, evenly", "zipf_us": "µs, Zipf", "growing_us": "µs, new counters", "pause_ms": "longest ms",
-    "bytes_per_counter": "bytes / counter",
+    "bytes_per_key": "bytes / key", "bytes_per_counter": "bytes / counter",
 }  # fmt: skip
 
 
@@ -35,11 +35,11 @@ def section(rounds: Sequence[dict[int, Figures]]) -> Section:
     least, most = sizes[0], sizes[-1]
     rows = []
     for size in sizes:
-        # A counter's memory only shows where there are many.
+        # Their memory only shows where there are many.
         figures = {
             name: Spread.of([getattr(each[size], name) for each in rounds])
             for name in COLUMNS
-            if name != "bytes_per_counter" or size >= 100_000
+            if not name.startswith("bytes") or size >= 100_000
         }
         admitted = sum(each[size].admitted for each in rounds)
         expected = sum(each[size].expected for each in rounds)

@@ -5,6 +5,7 @@ from functools import partial
 
 from bench.connections import Http1
 from bench.lanes import null_server
+from bench.litellm import LITELLM, litellm
 from bench.load import h2load
 from bench.oracle import ASKED, QUOTA, judge
 from bench.ours import BODY, Credentials, Ours, http_headers, http_request
@@ -46,6 +47,9 @@ def run(context: Context) -> Section:
             )
             for name, (port, pid) in ports.items()
         ]  # fmt: skip
+        peer = litellm(stack, context)
+        if peer is not None:
+            contestants.append(peer)
         outcome = interleave(contestants, context.rounds, context.say)
         verdicts = {}
         requests = [http_request(each.key) for each in limited]
@@ -56,10 +60,16 @@ def run(context: Context) -> Section:
         name="http",
         title="A decision over HTTP (nginx's auth_request)",
         how="The same request, key and limits as over gRPC, asked in nginx's words; `h2load --h1 -c4`. The null application reads the body "
-        "and answers 200 on uvicorn with uvloop and httptools.",
+        "and answers 200 on uvicorn with uvloop and httptools. LiteLLM is a whole proxy: checking its one master key and making up the answer "
+        "of a model is all in its figure, limits are not.",
         columns=RATES,
-        rows=with_admitted(rated(outcome, dict.fromkeys(ports, NULL)), verdicts),
-        notes=outcome.dropped,
+        rows=with_admitted(
+            rated(outcome, dict.fromkeys([each.name for each in contestants], NULL)), verdicts
+        ),
+        notes=[
+            *([] if peer is not None else [f"{LITELLM} is not installed: `make bench-peers`"]),
+            *outcome.dropped,
+        ],
         rounds=kept(outcome),
         drawn="cpu_us",
     )

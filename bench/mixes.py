@@ -11,6 +11,8 @@ from envoy.service.auth.v3 import external_auth_pb2
 
 from authz.authenticate.key_format import mint
 from bench.figures import Sample
+from bench.growth_run import key as text_of
+from bench.growth_run import record
 from bench.load import framed
 from bench.machine import LOAD_CORE, cpu_seconds, pin
 from bench.ours import CHAT, GATEWAY, Credentials, Ours, admitted, message, token
@@ -20,6 +22,8 @@ from bench.section import RATES, Context, Section, kept, rated, with_admitted
 from tests.support.redis import RedisServer
 
 CALLS = 4_000
+MANY = 100_000  # keys
+BESIDE = "one limit"
 REPORTS = 100  # in one POST
 
 Draw = Callable[[], Sequence[bytes]]
@@ -96,10 +100,14 @@ def run(context: Context) -> Section:
     tokens = (
         framed(message(token(f"user{at % (runs * CALLS)}"), "/three")) for at, _ in enumerate(cycle([0]))
     )
+    crowd = Credentials()
+    crowd.records = [record(at) for at in range(MANY)]
+    each = (framed(message(text_of(at), "/one")) for at in cycle(range(MANY)))
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer(context.scratch))
         pin(redis.process.pid, LOAD_CORE)
         memory = stack.enter_context(Ours(context.scratch / "memory", credentials, "memory://"))
+        crowded = stack.enter_context(Ours(context.scratch / "crowd", crowd, "memory://"))
         sqlite = stack.enter_context(Ours(context.scratch / "sqlite", credentials))
         on_redis = stack.enter_context(
             Ours(context.scratch / "redis", credentials, redis.url + "?budget=1000ms")
@@ -108,7 +116,8 @@ def run(context: Context) -> Section:
             replay.saturate([framed(message(spent.key, "/three"))], 1)
         by_key = partial(message, key.key)
         mixes = {
-            "one limit": Mix(memory, _always(by_key("/one")), 1),
+            BESIDE: Mix(memory, _always(by_key("/one")), 1),
+            f"one limit, {MANY:,} keys in turn": Mix(crowded, _next(each), 1),
             "three limits": Mix(memory, _always(by_key("/three")), 1),
             "eight limits": Mix(memory, _always(by_key("/eight")), 1),
             "three limits, half denied": Mix(
@@ -123,15 +132,15 @@ def run(context: Context) -> Section:
             "tokens reserved, Redis": Mix(on_redis, _always(by_key(CHAT)), 1, {"redis": redis.process.pid}),
         }
         mixes["tokens reserved and settled"].settled = True
-        contestants = [Contestant(name, mix.run, null=name == "one limit") for name, mix in mixes.items()]
+        contestants = [Contestant(name, mix.run, null=name == BESIDE) for name, mix in mixes.items()]
         outcome = interleave(contestants, context.rounds, context.say)
     return Section(
         name="mixes",
         title="What is asked",
         how=f"Over gRPC, {CALLS:,} requests a run, 128 at a time, from the bench's own client. In memory unless said otherwise.",
-        columns={**RATES, "ratio": "CPU / one limit", "redis": "Redis CPU µs"},
+        columns={**RATES, "ratio": f"CPU / {BESIDE}", "redis": "Redis CPU µs"},
         rows=with_admitted(
-            rated(outcome, dict.fromkeys(mixes, "one limit"), ["redis"]),
+            rated(outcome, dict.fromkeys(mixes, BESIDE), ["redis"]),
             {name: mix.admitted for name, mix in mixes.items()},
         ),
         notes=outcome.dropped,

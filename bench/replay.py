@@ -30,14 +30,18 @@ class Played(Struct, frozen=True):
 
 
 class Replay:
-    """So many connections to one server."""
+    """So many connections to a server, and as many to others that it is compared with, request by request."""
 
-    def __init__(self, connect: Connect, connections: int) -> None:
+    def __init__(self, connect: Connect, connections: int, *others: Connect) -> None:
+        """The first request goes to the first server, the next to the next, and so on in turns."""
         self._answers: list[bytes | None] = []
         self._due: list[float] = []
         self._waits: list[float] = []
         self._left = 0
-        self._connections = [connect(self._answered) for _ in range(connections)]
+        self._groups = [
+            deque(each(self._answered) for _ in range(connections)) for each in (connect, *others)
+        ]
+        self._connections = [each for group in self._groups for each in group]
         self._by_number = {each.plain.fileno(): each for each in self._connections}
         self._poll = select.epoll()
         for number in self._by_number:
@@ -61,10 +65,8 @@ class Replay:
         sent = 0
         with _undisturbed():
             while self._left:
-                for each in self._connections:
-                    while sent < count and each.free:
-                        each.send(sent, requests[sent % len(requests)])
-                        sent += 1
+                while sent < count and self._send(sent, requests):
+                    sent += 1
                 last = self._receive(1.0, last)
         return self._played(begun)
 
@@ -72,29 +74,31 @@ class Replay:
         """Evenly spread over time, whatever the server does."""
         self._begin(count)
         self._due = [at / per_second for at in range(count)]
-        free: deque[Connection] = deque(self._connections)
         sent = 0
         with _undisturbed():
             begun = last = time.perf_counter()
             self._due = [begun + at for at in self._due]
             while self._left:
                 now = time.perf_counter()
-                while sent < count and self._due[sent] <= now:
-                    for _ in range(len(free)):
-                        if free[0].free:
-                            break
-                        free.rotate(-1)
-                    else:
-                        break  # all are busy: its time runs
-                    free[0].send(sent, requests[sent % len(requests)])
-                    free.rotate(-1)
-                    sent += 1
+                while sent < count and self._due[sent] <= now and self._send(sent, requests):
+                    sent += 1  # while all are busy its time runs
                 last = self._receive(0, last)
         return self._played(begun)
 
+    def _send(self, number: int, requests: Sequence[bytes]) -> bool:
+        """On the connection that waits longest of those that are free. False: none is."""
+        group = self._groups[number % len(self._groups)]
+        for _ in range(len(group)):
+            connection = group[0]
+            group.rotate(-1)
+            if connection.free:
+                connection.send(number, requests[number % len(requests)])
+                return True
+        return False
+
     def _begin(self, count: int) -> None:
         self._answers, self._left = [None] * count, count
-        self._due, self._waits = [], []
+        self._due, self._waits = [], [0.0] * count
 
     def _receive(self, within: float, last: float) -> float:
         """When something last came."""
@@ -110,12 +114,16 @@ class Replay:
 
     def _answered(self, number: int, answer: bytes) -> None:
         if self._due:
-            self._waits.append(time.perf_counter() - self._due[number])
+            self._waits[number] = time.perf_counter() - self._due[number]
         self._answers[number] = answer
         self._left -= 1
 
     def _played(self, begun: float) -> Played:
-        return Played([each or b"" for each in self._answers], time.perf_counter() - begun, self._waits)
+        return Played(
+            [each or b"" for each in self._answers],
+            time.perf_counter() - begun,
+            self._waits if self._due else [],
+        )
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from authz.authenticate.claims import is_name
 from authz.authenticate.combine import unite
 from authz.authenticate.presented import Presented
 from authz.authenticate.protocol import Refused
-from authz.authenticate.recent import Recent
 from authz.reason import Reason
+from authz.recent import Recent
 from authz.store.protocols import Directory
 from authz.store.records import Team, User
 from authz.subject import Subject

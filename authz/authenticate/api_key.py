@@ -12,8 +12,8 @@ from authz.authenticate.key_format import PREFIX, is_well_formed
 from authz.authenticate.presented import Presented, Slot, Twice
 from authz.authenticate.protocol import Outcome, Refused
 from authz.authenticate.ranking import either
-from authz.authenticate.recent import Recent
 from authz.reason import Reason
+from authz.recent import Recent
 from authz.store.protocols import Clock, Directory
 from authz.store.records import Key, Team, User
 from authz.subject import Subject

@@ -12,8 +12,8 @@ from authz.authenticate.claims import is_name
 from authz.authenticate.mapped import mapped
 from authz.authenticate.presented import Presented, Slot
 from authz.authenticate.protocol import Outcome, Refused
-from authz.authenticate.recent import Recent
 from authz.reason import Reason
+from authz.recent import Recent
 from authz.store.protocols import Clock, Directory
 from authz.subject import Subject
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from authz.authenticate.recent import Recent
+from authz.recent import Recent
 
 MOST_WAITING = 256  # checks
 MOST_OF_AN_ORIGIN = 8

@@ -13,9 +13,9 @@ import structlog
 from authz.authenticate.algorithms import KeySet, UnusableKey, public_key
 from authz.authenticate.jwks_fetch import Fetcher, FetchFailed
 from authz.authenticate.jwt_settings import JwtSettings
-from authz.authenticate.recent import Recent
 from authz.authenticate.strict_json import Malformed, read_object
 from authz.authenticate.urls import fault_of_found_url
+from authz.recent import Recent
 from authz.store.protocols import Clock
 
 BUDGET = 1.5  # seconds that a decision may wait for a fetch; gateways give up after 2

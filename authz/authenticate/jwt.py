@@ -14,10 +14,10 @@ from authz.authenticate.jwt_subject import SubjectMapping, with_records
 from authz.authenticate.presented import Presented, Twice
 from authz.authenticate.protocol import Outcome, Refused
 from authz.authenticate.ranking import either
-from authz.authenticate.recent import Recent
 from authz.authenticate.strict_json import Malformed, read_object
 from authz.authenticate.validity import check
 from authz.reason import Reason
+from authz.recent import Recent
 from authz.store.protocols import Clock, Directory
 from authz.store.records import Team, User
 from authz.subject import Subject

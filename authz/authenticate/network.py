@@ -5,8 +5,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from authz.authenticate.presented import Presented, Slot
 from authz.authenticate.protocol import Outcome, Refused
-from authz.authenticate.recent import Recent
 from authz.reason import Reason
+from authz.recent import Recent
 from authz.subject import Subject
 
 MOST_REMEMBERED = 16_384  # addresses

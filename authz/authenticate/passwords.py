@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from authz.authenticate.hash_pool import HashPool
 from authz.authenticate.htpasswd import fits
-from authz.authenticate.recent import Recent
+from authz.recent import Recent
 from authz.store.protocols import Clock
 
 MOST_RIGHT = 16_384  # passwords that are remembered

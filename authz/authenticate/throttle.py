@@ -1,6 +1,6 @@
 """How often one origin may be wrong."""
 
-from authz.authenticate.recent import Recent
+from authz.recent import Recent
 
 TRIES = 10  # at once
 EVERY_MS = 6_000  # and one more

@@ -21,7 +21,10 @@ def descriptions(section: type) -> dict[str, str]:
 
 @cache
 def _classes(module: str) -> dict[str, dict[str, str]]:
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except OSError:  # installed without its source
+        return {}
     return {node.name: dict(_attributes(node)) for node in tree.body if isinstance(node, ast.ClassDef)}
 
 

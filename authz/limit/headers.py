@@ -49,10 +49,7 @@ def shown(limit: Limit) -> Shown | None:
     """None: it is a shadow, of which nothing is shown."""
     if limit.shadow:
         return None
-    name = f'"{quote_name(limit.policy)}"'
-    window = (
-        f";w={limit.window_seconds}" if limit.window_seconds > 0 and limit.unit != Unit.CONCURRENCY else ""
-    )
+    policy, head = _spelled(limit.policy, limit.unit, limit.quota, limit.window_seconds)
     key = ""
     if limit.partition:
         key = f";pk=:{b64encode(sha256(limit.partition.encode()).digest()[:_KEY_BYTES]).decode()}:"
@@ -60,10 +57,18 @@ def shown(limit: Limit) -> Shown | None:
         unit=limit.unit,
         timed=limit.unit != Unit.CONCURRENCY,
         quota=str(limit.quota),
-        policy=f"{name};q={min(limit.quota, LARGEST)}{_UNIT[Unit(limit.unit)]}{window}{key}",
-        head=f"{name};r=",
+        policy=policy + key,
+        head=head,
         tail=key,
     )
+
+
+@lru_cache(maxsize=1024)
+def _spelled(policy: str, unit: str, quota: int, window_seconds: int) -> tuple[str, str]:
+    """The RateLimit-Policy item and the beginning of the RateLimit item, without a partition."""
+    name = f'"{quote_name(policy)}"'
+    window = f";w={window_seconds}" if window_seconds > 0 and unit != Unit.CONCURRENCY else ""
+    return f"{name};q={min(quota, LARGEST)}{_UNIT[Unit(unit)]}{window}", f"{name};r="
 
 
 class HasShown(Protocol):

@@ -10,6 +10,7 @@ from authz.limit.planner import MOST_KEPT, Planner
 from authz.limit.policy import Policy
 from authz.limit.spending import Spending
 from authz.quota import TOKEN_UNITS, OwnedQuotas
+from authz.recent import Recent
 from authz.store.protocols import Directory, Hold
 from authz.subject import Subject
 
@@ -38,7 +39,7 @@ class Planners:
         self._planners = tuple(planners)
         self._names = tuple([planner.policy.name for planner in planners])
         self._are_steady = all(planner.is_steady for planner in planners)
-        self._kept: dict[tuple[str, str | None, str | None], _Kept] = {}
+        self._kept: Recent[tuple[str, str | None, str | None], _Kept] = Recent(MOST_KEPT)
 
     def __iter__(self) -> Iterator[Planner]:
         return iter(self._planners)
@@ -51,9 +52,8 @@ class Planners:
         caller = (subject.user, subject.key, spending.model)
         kept = self._kept.get(caller)
         if kept is None or kept.subject is not subject or not kept.since <= now < kept.until:
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            kept = self._kept[caller] = _Kept.of(subject, self._make(spending, directory, now))
+            kept = _Kept.of(subject, self._make(spending, directory, now))
+            self._kept.put(caller, kept)
         return kept.needing(spending.bound) if kept.measured else kept.plan
 
     def _are_adjusted(self, directory: Directory) -> bool:

@@ -18,6 +18,7 @@ from authz.limit.planned import Planned
 from authz.limit.policy import Policy
 from authz.limit.spending import Spending
 from authz.quota import Algorithm, OwnedQuotas
+from authz.recent import Recent
 from authz.store.protocols import Directory, Hold, Kind, OnFailure
 
 _KINDS = {
@@ -36,14 +37,15 @@ MOST_KEPT = 16_384  # partitions of one policy, or owners of limits, whose part 
 class Planner:
     """A policy at work. It keeps what it planned for the partitions seen last, because most come again."""
 
-    __slots__ = ("_beside", "_kept", "_needed", "_read", "_read_owner", "policy")
+    __slots__ = ("_beside", "_kept", "_needed", "_read", "_read_owner", "_window", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._read = reader_of(policy.partition_by)
         self._read_owner = owner_reader(policy.partition_by)
         self._needed = BOUND_IN[policy.quota.unit]
-        self._kept: dict[tuple[Values, str, int | None], Planned] = {}
+        self._kept: Recent[tuple[Values, str, int | None], Planned] = Recent(MOST_KEPT)
+        self._window = str(policy.quota.window)
         self._beside = Planner(policy.beside()) if policy.shadow_amount is not None else None
 
     @property
@@ -86,11 +88,9 @@ class Planner:
         partition = partition_of(self.policy.partition_by, values)
         in_force = self.policy.amount_for(partition, {}, now) if amount is None else amount
         hold = hold_of(self.policy, partition, in_force, needed=needed, now=now, owner=owner)
-        limit = _limit(self.policy, partition, hold)
+        limit = _limit(self.policy, partition, hold, self._window)
         planned = Planned(self.policy, partition, hold, limit, shown(limit))
-        if len(self._kept) >= MOST_KEPT:
-            self._kept.clear()
-        self._kept[values, owner, amount] = planned
+        self._kept.put((values, owner, amount), planned)
         return planned
 
 
@@ -122,7 +122,7 @@ def hold_of(
     )
 
 
-def _limit(policy: Policy, partition: Partition, hold: Hold) -> Limit:
+def _limit(policy: Policy, partition: Partition, hold: Hold, window: str) -> Limit:
     seconds = -(-hold.window // 1000)
     if hold.kind is Kind.CALENDAR:
         seconds = (hold.bounds[2] - hold.bounds[1]) // 1000
@@ -131,7 +131,7 @@ def _limit(policy: Policy, partition: Partition, hold: Hold) -> Limit:
         unit=policy.quota.unit.value,
         partition=spell(partition),
         quota=hold.rate if hold.kind is Kind.GCRA else hold.quota,  # what a window holds, not the burst
-        window=str(policy.quota.window),
+        window=window,
         window_seconds=seconds,
         needed=hold.amount,
         shadow=hold.shadow,

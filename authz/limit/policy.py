@@ -107,11 +107,12 @@ class Policy(Struct, frozen=True, kw_only=True):
     ) -> int:
         """The quota in force: a run-time override before one of the config, grants on top."""
         amount = self.quota.amount
-        held = frozenset(partition)
-        for override in self.overrides:
-            if held.issuperset(override.partition):
-                amount = override.amount
-                break
+        if self.overrides:
+            held = frozenset(partition)
+            for override in self.overrides:
+                if held.issuperset(override.partition):
+                    amount = override.amount
+                    break
         if not adjustments:
             return amount
         granted = 0

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from authz.store.counting import KINDS, State, aligned
 from authz.store.protocols import Exhausted, Hold, Kind, Level, Outcome, Settled
 from authz.store.reservations import Reservation
+from authz.store.shards import Shards
 from authz.store.tables import Tables
 
 _CALENDAR, _CONCURRENCY = Kind.CALENDAR, Kind.CONCURRENCY  # quicker to find than a member
@@ -74,9 +75,9 @@ def levels(
     return tuple(answer)
 
 
-def _held(running: Mapping[str, tuple[int, int]], hold: Hold, state: State, left: int) -> int:
+def _held(running: Shards[tuple[int, int]], hold: Hold, state: State, left: int) -> int:
     """What of the used part running requests hold, in the same window."""
-    mark, held = running.get(hold.key, _NOTHING_HELD)
+    mark, held = running.get(hold.key) or _NOTHING_HELD
     return min(held, hold.quota - hold.owed - left) if held and mark == _MARK[state[0]](state) else 0
 
 

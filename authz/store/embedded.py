@@ -36,6 +36,7 @@ from authz.store.troubles import Troubles
 from authz.store.writer import CLOSED, Writer
 
 TICK_S = 0.2
+SWEEP_S = 0.01
 
 
 class EngineCounters:
@@ -135,6 +136,14 @@ class EmbeddedStore(ServiceStore):
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._schedule(loop)
         self.keep_up()
+        self._catch_up(loop)
+
+    def _catch_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """More is over than one sweep ends: go on, with pauses in which others are served."""
+        now = self._clock()
+        if self._engine.is_behind(now) and self._timer is not None:
+            self._engine.sweep(now)
+            loop.call_later(SWEEP_S, self._catch_up, loop)
 
     def keep_up(self) -> None:
         """One round of upkeep; `start` has it done every 200 ms."""

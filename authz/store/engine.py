@@ -183,6 +183,10 @@ class Engine:
         if now >= self.reservations.next_sweep:
             self.reservations.sweep(now)
 
+    def is_behind(self, now: int) -> bool:
+        """Whether more is over at `now` than the last sweep ended."""
+        return now >= self.reservations.next_sweep
+
     # -- the steps ---------------------------------------------------------------------------------
 
     def _another(self, reservation: str, now: int) -> str:
@@ -288,8 +292,8 @@ class Engine:
 
     def standings(self, prefix: str) -> Mapping[str, bytes]:
         """Counters by key, for `authz.store.levels.level_of`. Any thread may ask."""
-        counters = self.tables.counters.copy()
-        states = {key: pack(state) for key, state in counters.items() if key.startswith(prefix)}
+        counters = self.tables.counters.items()
+        states = {key: pack(state) for key, state in counters if key.startswith(prefix)}
         return combine(states, [made for _, made in self.reservations.items()], prefix)
 
     def __len__(self) -> int:

@@ -18,13 +18,14 @@ from msgspec import Struct
 
 from authz.store.counting import State, pack, unpack
 from authz.store.protocols import Hold, Kind, Outcome
+from authz.store.shards import Shards
 
 REPLAY = 5_000  # ms: a gateway's own retry comes within this; later the same id is another attempt
 LATE = 86_400_000  # ms after its deadline that a reservation may still be settled
 SETTLED = 600_000  # ms that an id is known as settled, at least; at most twice that
 GRAIN = 100  # ms: what is due is looked at in steps of this
 LATE_GRAIN = 60_000  # ms: a day of them is kept in few places
-ENDED_AT_ONCE = 500  # phases that end in one sweep: a pause of well under a millisecond
+ENDED_AT_ONCE = 100  # phases that end in one sweep: a pause of about a millisecond
 
 
 class Phase(IntEnum):
@@ -108,13 +109,13 @@ class Reservations:
         self._on_expiry = on_expiry
         self._most_open, self._most_brief = most_open, most_brief
         self._most_late, self._most_settled = most_late, most_settled
-        self._known: dict[str, Reservation] = {}
+        self._known: Shards[Reservation] = Shards()
         self._brief = self._open = 0
         self._late: deque[str] = deque()
         self._settled: dict[str, str] = {}  # id -> gateway
         self._settled_before: dict[str, str] = {}
         self._settled_turns_at = 0
-        self._due: dict[int, set[str]] = {}
+        self._due: dict[int, dict[str, None]] = {}  # no sets, which the collector would visit
         self._due_order: list[int] = []
         self.next_sweep = 0
         self._changed: dict[str, Reservation | None] = {}
@@ -122,6 +123,11 @@ class Reservations:
 
     def get(self, reservation: str) -> Reservation | None:
         return self._known.get(reservation)
+
+    def _of(self, name: str) -> Reservation:
+        known = self._known.get(name)
+        assert known is not None, name
+        return known
 
     def was_settled(self, reservation: str) -> bool:
         return reservation in self._settled or reservation in self._settled_before
@@ -172,7 +178,7 @@ class Reservations:
 
     def extend(self, name: str, deadline: int) -> None:
         """Another deadline of an OPEN one."""
-        before = self._known[name]
+        before = self._of(name)
         self._unschedule(name, before)
         self._known[name] = after = msgspec.structs.replace(before, deadline=deadline)
         self._schedule(name, after)
@@ -183,7 +189,7 @@ class Reservations:
     def settle(self, name: str, now: int) -> None:
         """The reservation is done with; only that it was settled is remembered."""
         self._turn(now)
-        self._settled[name] = self._known[name].gateway
+        self._settled[name] = self._of(name).gateway
         self.forget(name)
 
     def _turn(self, now: int) -> None:
@@ -198,7 +204,7 @@ class Reservations:
         while self._due_order and self._due_order[0] * GRAIN <= now:
             due = self._due[self._due_order[0]]
             while due and budget:
-                self._end_phase(due.pop())
+                self._end_phase(due.popitem()[0])
                 budget -= 1
             if due:
                 return
@@ -206,7 +212,7 @@ class Reservations:
         self.next_sweep = self._due_order[0] * GRAIN if self._due_order else now + SETTLED
 
     def _end_phase(self, name: str) -> None:
-        reservation = self._known[name]
+        reservation = self._of(name)
         if reservation.phase is not _OPEN:
             self.forget(name)
             return
@@ -241,13 +247,13 @@ class Reservations:
         grain = reservation.grain()
         due = self._due.get(grain)
         if due is not None:
-            due.add(name)
+            due[name] = None
             return
-        self._due[grain] = {name}
+        self._due[grain] = {name: None}
         heappush(self._due_order, grain)
         self.next_sweep = min(self.next_sweep, grain * GRAIN)
 
     def _unschedule(self, name: str, reservation: Reservation) -> None:
         due = self._due.get(reservation.grain())
         if due is not None:
-            due.discard(name)
+            due.pop(name, None)

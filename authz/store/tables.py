@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 
 from authz.quota import Unit
+from authz.store.counter_table import CounterTable
 from authz.store.counting import KINDS, State, spent_at
 from authz.store.leases import Leases
 from authz.store.protocols import Hold
 from authz.store.reservations import Reservation
+from authz.store.shards import SHARDS, Shards
 
 GRACE = 7_200_000  # ms that a spent counter is kept: a clock that steps back finds it as it was
-TIDY_STEP = 5_000  # counters looked at in one call of `tidy`
+TIDY_STEP = 2_000  # counters looked at in one call of `tidy`
 
 _REQUESTS = Unit.REQUESTS  # quicker to find than a member
 _REFUND = tuple(kind.refund for kind in KINDS)
@@ -26,6 +28,7 @@ class Tables:
     __slots__ = (
         "_cold",
         "_hand",
+        "_part",
         "changed",
         "counters",
         "has_cold",
@@ -36,15 +39,16 @@ class Tables:
     )
 
     def __init__(self, cold: Callable[[str], State | None] | None, most: int, *, keep_changes: bool) -> None:
-        self.counters: dict[str, State] = {}
+        self.counters = CounterTable()
         self.changed: dict[str, State] = {}  # since they were last taken
         self.leases: dict[str, Leases] = {}
-        self.held: dict[str, tuple[int, int]] = {}  # key -> (mark, what running requests hold)
+        self.held: Shards[tuple[int, int]] = Shards()  # by key: mark, and what running requests hold
         self.keep_changes = keep_changes
         self.has_cold = False
         self.most = most
         self._cold = cold
-        self._hand: list[str] = []
+        self._hand: list[str] = []  # keys that are looked at next,
+        self._part = 0  # and then those of this shard
 
     def find(self, hold: Hold) -> State | None:
         """The counter of this key. One of another kind or window is another counter."""
@@ -101,7 +105,7 @@ class Tables:
             if label is not None:
                 if hold.unit is not _REQUESTS and hold.amount:
                     mark = KINDS[hold.kind].mark(label)
-                    at, held = self.held.get(hold.key, (mark, 0))
+                    at, held = self.held.get(hold.key) or (mark, 0)
                     if mark >= at:
                         self.held[hold.key] = (mark, hold.amount + (held if mark == at else 0))
             elif hold.amount:
@@ -119,13 +123,13 @@ class Tables:
                 leases = self.leases.get(hold.key)
                 if leases is not None and leases.give_up(name):
                     del self.leases[hold.key]
-            elif hold.unit is not _REQUESTS and hold.key in self.held:
-                at, held = self.held[hold.key]
+            elif hold.unit is not _REQUESTS and (running := self.held.get(hold.key)) is not None:
+                at, held = running
                 if at == KINDS[hold.kind].mark(label):
                     if held > hold.amount:
                         self.held[hold.key] = (at, held - hold.amount)
                     else:
-                        del self.held[hold.key]
+                        self.held.pop(hold.key)
 
     def slots_of(self, made: Reservation) -> list[Leases | None]:
         """Where the reservation holds, or held, a slot."""
@@ -155,10 +159,14 @@ class Tables:
         """
         short = len(self.counters) > self.most * 3 // 4
         grace = 0 if short else GRACE
-        if not self._hand:
-            self._hand = list(self.counters)
-            self._hand.reverse()  # `pop` takes the oldest first
-        for _ in range(min(TIDY_STEP, len(self._hand))):
+        for _ in range(TIDY_STEP):
+            if not self._hand:
+                if self._part == SHARDS:
+                    self._part = 0
+                    return
+                self._hand = self.counters.keys_of(self._part)
+                self._part += 1
+                continue
             key = self._hand.pop()
             state = self.counters.get(key)
             if state is None or key in self.changed or key in saving:

@@ -12,9 +12,9 @@ import structlog
 from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf.message import DecodeError
 
-from authz.authenticate.recent import Recent
 from authz.ratelimit.limiter import Answer, Question, RateLimiter
 from authz.ratelimit.match import BadRequest, Descriptor
+from authz.recent import Recent
 from authz.request import GatewayKind
 from authz.store.protocols import StoreUnavailable
 from authz.transport.gateways import GatewayRegistry

@@ -1,6 +1,6 @@
 """The bounded map."""
 
-from authz.authenticate.recent import Recent
+from authz.recent import Recent
 
 
 def test_it_is_bounded() -> None:

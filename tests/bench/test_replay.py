@@ -103,6 +103,19 @@ def test_a_pause_is_told_by_every_request_that_was_due_in_it() -> None:
     assert min(played.waits) > 0.15  # the last was due after 19 ms, and the pause takes 200
 
 
+def test_two_servers_are_asked_in_turns() -> None:
+    requests = [b"POST /fine HTTP/1.1\r\n\r\n", b"POST /denied HTTP/1.1\r\n\r\n"]
+    with (
+        listening(_Http1Peer) as first,
+        listening(_Http1Peer) as second,
+        Replay(partial(Http1, first), 1, partial(Http1, second)) as replay,
+    ):
+        played = replay.pace(requests, 6, 1000)
+    assert played.answers == [b"http/1.1 200 ok", b"http/1.1 403 forbidden"] * 3
+    assert len(played.waits) == 6
+    assert min(played.waits) > 0
+
+
 def test_a_header_too_long_for_this_client_is_refused() -> None:
     with pytest.raises(ValueError, match="too long"):
         header_block({"x": "y" * 127})

@@ -199,6 +199,15 @@ def test_a_gateway_with_a_token_may_ask_from_elsewhere() -> None:
     assert loads(text, environ={"T": "x" * 32}).warnings[0].message.startswith("there are no routes")
 
 
+def test_the_other_grpc_address() -> None:
+    """That of a default stands in nobody's way; `none` is no address."""
+    assert str(loads("currency: EUR").config.decisions.grpc_other) == "127.0.0.1:9003"
+    assert loads("admin: {listen: 127.0.0.1:9003}").config.decisions.grpc_other is not None
+    none = loads("decisions: {grpc_other: none}").config.decisions
+    assert none.grpc_other is None
+    assert none.model_dump()["grpc_other"] == "none"
+
+
 WARNED = """
 decisions: {http: 127.0.0.1:0, grpc: 127.0.0.1:0}
 gateways:

@@ -137,7 +137,8 @@ class Twins:
         return [closed_of(fields[1]) for _, fields in entries]
 
     def compare_states(self) -> None:
-        keys = list(self.engine.tables.counters)
+        ours = dict(self.engine.tables.counters.items())
+        keys = list(ours)
         if not keys:
             return
         found = self.link.command("MGET", *[names.counter(SHARD, key) for key in keys]).value
@@ -145,7 +146,7 @@ class Twins:
             state, mark, held = decode_counter(raw)
             if key in self.rough:
                 continue
-            assert state == self.engine.tables.counters[key]
+            assert state == ours[key]
             theirs = self.engine.tables.held.get(key)
             assert (theirs or (mark, 0)) == (mark, held), key
 
@@ -154,8 +155,8 @@ class Twins:
     def mark_rough(self, holds: Sequence[Hold]) -> None:
         """Redis stops at 2^53 - 1 parts; of running holds it tells no more than MAX_AMOUNT exactly."""
         for hold in holds:
-            state = self.engine.tables.counters.get(hold.key, (None,))
-            most = self.engine.tables.held.get(hold.key, (0, 0))[1]
+            state = self.engine.tables.counters.get(hold.key) or (None,)
+            most = (self.engine.tables.held.get(hold.key) or (0, 0))[1]
             if state[0] == Kind.GCRA:
                 _, window, rate, level, _, returned, _ = state
                 most = max(most, level // gcd(window, rate), returned // gcd(window, rate))

@@ -111,7 +111,7 @@ class Checked(RuleBasedStateMachine):
 
     @property
     def counters(self) -> dict[str, Any]:
-        return dict(self.store._engine.tables.counters)
+        return dict(self.store._engine.tables.counters.items())
 
     def after(self) -> None:
         type(self).steps += 1

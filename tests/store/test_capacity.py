@@ -1,7 +1,10 @@
 """Bounded memory: a flood of new keys resets nobody and, on disk, locks nobody out (attack 108)."""
 
+import asyncio
 import gc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,7 +132,9 @@ def test_the_collector_follows_no_counter_and_no_reservation() -> None:
         engine.reserve(NOON + n, f"r{n}", "edge", kinds, MINUTE)
     gc.collect()
     gc.collect()
-    assert not [key for key, state in engine.tables.counters.items() if gc.is_tracked(state)]
+    for table in (engine.tables.counters._packed, engine.tables.held, engine.reservations._known):
+        assert len(table) > 0
+        assert not any(map(gc.is_tracked, table.shards))
     for _, made in engine.reservations.items():
         assert not any(map(gc.is_tracked, (made, made.holds, made.labels, *made.holds)))
 
@@ -179,3 +184,30 @@ def test_running_requests_have_a_cap_that_says_so() -> None:
         engine.reserve(NOON, "r4", "edge", [slot(9)], MINUTE)
     assert engine.settle(NOON, "r0", "edge", {}).outcome is Outcome.SETTLED
     assert isinstance(engine.reserve(NOON, "r5", "edge", [slot(9)], MINUTE), Reserved)
+
+
+async def test_what_one_sweep_leaves_is_ended_soon_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backlog ends in steps between which others are served, not one step every 200 ms."""
+    clock = Clock()
+    store = open_memory(clock)
+    for n in range(5 * ENDED_AT_ONCE):
+        await store.counters.reserve(f"r{n}", "edge", [fixed(10_000, unit=Unit.TOKENS)], MINUTE, b"facts")
+    clock.now += 2 * MINUTE
+    loop = asyncio.get_running_loop()
+    later: list[float] = []
+
+    def at_once(delay: float, step: Callable[..., object], *arguments: Any) -> asyncio.Handle:
+        later.append(delay)
+        return loop.call_soon(step, *arguments)
+
+    store._timer = loop.call_later(3600, print)  # it is started
+    monkeypatch.setattr(type(store), "_schedule", lambda store, loop: None)
+    monkeypatch.setattr(loop, "call_later", at_once)
+    store._tick(loop)
+    assert store.expired == 2 * ENDED_AT_ONCE
+    while later and store.expired < 5 * ENDED_AT_ONCE:
+        await asyncio.sleep(0)
+    assert store.expired == 5 * ENDED_AT_ONCE
+    assert max(later) < 0.05
+    monkeypatch.undo()
+    await store.close()

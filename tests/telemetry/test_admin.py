@@ -7,7 +7,8 @@ from authz.admin.access import AdminAccess, AdminToken
 from authz.admin.app import AdminApp
 from authz.telemetry.metrics import CONTENT_TYPE
 from authz.transport.health import Health
-from tests.transport.support import Headers, ask, health
+from tests.telemetry.asgi import ask
+from tests.transport.support import Headers, health
 
 OPS = AdminToken(name="ops", digest=sha256(b"secret").digest())
 LOCAL: Headers = [("host", "127.0.0.1:9002")]

@@ -19,6 +19,12 @@ class _Socket:
     def __init__(self, family: socket.AddressFamily) -> None:
         self.family = family
 
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", 9000
+
+    def getpeername(self) -> tuple[str, int]:
+        return "127.0.0.1", 4711
+
 
 class _Transport:
     """Keeps what is written, and whether anybody reads."""
