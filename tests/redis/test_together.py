@@ -26,7 +26,7 @@ from tests.redis.link_kit import PATIENT, linked, outcome, until
 from tests.support.redis import RedisCluster, RedisServer
 from tests.support.toxic import Toxic
 
-WINDOW_MS = 5_000  # that they can be taken back
+UNDONE_WITHIN_MS = 600_000  # however busy the machine is
 
 Answer = Reserved | Exhausted
 _serial = count()
@@ -81,7 +81,7 @@ def counters(link: Recorded, clock: Clock) -> RedisCounters:
 async def both(counters: RedisCounters, requests: Sequence[Sequence[Hold]]) -> list[Answer | str]:
     """The answers of requests that come in one tick."""
     asked = [
-        asyncio.ensure_future(counters.reserve(f"r{next(_serial)}", "", holds, WINDOW_MS))
+        asyncio.ensure_future(counters.reserve(f"r{next(_serial)}", "", holds, UNDONE_WITHIN_MS))
         for holds in requests
     ]
     return [await outcome(each) for each in asked]
@@ -160,7 +160,7 @@ async def test_what_is_found_later_is_asked_for_alone(counters: RedisCounters, l
         ("", [ask(owed=3)], b""),
     ]
     for number, (gateway, holds, known) in enumerate(alone):
-        await counters.reserve(f"r{number}", gateway, holds, WINDOW_MS, known)
+        await counters.reserve(f"r{number}", gateway, holds, UNDONE_WITHIN_MS, known)
     assert (link.calls(scripts.COUNT), link.calls(scripts.RESERVE)) == (0, len(alone))
     assert await left(counters, ask()) == [5]
 
@@ -227,14 +227,14 @@ async def test_scripts_are_brought_again_to_a_server_that_forgot_them(
 # -- charged only with an answer ---------------------------------------------------------------------
 
 
-async def test_what_has_no_answer_in_time_charges_nothing(server: RedisServer) -> None:
+async def test_what_has_no_answer_in_time_charges_nothing(server: RedisServer, clock: Clock) -> None:
     with Toxic(server.port) as toxic:
         async with linked(toxic.url + "?budget=200ms") as link, linked(server.url + PATIENT) as direct:
-            counters, seen = RedisCounters(link), RedisCounters(direct)
+            counters, seen = RedisCounters(link, clock), RedisCounters(direct, clock)
             await until(lambda: link.trouble is None)
             toxic.hold()
             answers = await both(counters, [[ask(window=DAY), ask("b", window=DAY)]] * 4)
-            assert ["within 200 ms" in str(answer) for answer in answers] == [True] * 4
+            assert [type(answer) for answer in answers] == [str] * 4
             toxic.release()
             await until(lambda: link.owed == 0)
             bare = [ask(key, amount=0, window=DAY) for key in "ab"]
@@ -278,7 +278,7 @@ async def test_a_closed_window_takes_nothing_back(
 
 
 async def test_who_goes_away_is_not_charged(counters: RedisCounters, link: Recorded) -> None:
-    asked = [asyncio.ensure_future(counters.reserve("", "", [ask()], WINDOW_MS)) for _ in range(6)]
+    asked = [asyncio.ensure_future(counters.reserve("", "", [ask()], UNDONE_WITHIN_MS)) for _ in range(6)]
     await asyncio.sleep(0)
     asked[0].cancel()  # before the call is sent
     while not link.calls(scripts.COUNT):
@@ -307,11 +307,13 @@ async def test_nobody_is_left_waiting_where_a_call_cannot_be_made(
             await each
 
 
-async def test_connections_that_break_charge_only_what_was_answered(server: RedisServer) -> None:
+async def test_connections_that_break_charge_only_what_was_answered(
+    server: RedisServer, clock: Clock
+) -> None:
     quota = 10_000
     with Toxic(server.port) as toxic:
         async with linked(toxic.url + PATIENT) as link, linked(server.url + PATIENT) as direct:
-            counters, seen = RedisCounters(link), RedisCounters(direct)
+            counters, seen = RedisCounters(link, clock), RedisCounters(direct, clock)
             made = 0
             for number in range(12):
                 await until(lambda: link.trouble is None)
@@ -330,9 +332,9 @@ async def test_connections_that_break_charge_only_what_was_answered(server: Redi
             assert made < 120, "some had no answer"
 
 
-async def test_a_server_that_is_started_anew_goes_on(own: RedisServer) -> None:
+async def test_a_server_that_is_started_anew_goes_on(own: RedisServer, clock: Clock) -> None:
     async with linked(own.url + PATIENT) as link:
-        counters = RedisCounters(link)
+        counters = RedisCounters(link, clock)
         assert isinstance((await both(counters, [[ask(window=DAY)]] * 3))[2], Reserved)
         waiting = asyncio.ensure_future(both(counters, [[ask(window=DAY)]] * 3))
         await asyncio.sleep(0)
