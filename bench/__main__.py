@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import behind_envoy, growth, http, lanes, latency, mixes, ratelimits
 from bench.machine import LOAD_CORE, facts, pin, require_tools
-from bench.peers import cache
+from bench.peers import cache, reasons
 from bench.report import Report, write_docs
 from bench.section import Context, Section
 from bench.table import plain
@@ -50,12 +50,15 @@ def main() -> None:
     sections = []
     machine = facts()
     print("; ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    left_out = reasons(cache())
+    for name, reason in left_out.items():
+        print(f"left out: {name}: {reason}", flush=True)
     for name in told.only or PARTS:
         with tempfile.TemporaryDirectory() as scratch:
             context = Context(told.rounds, Path(scratch), lambda line: print(line, flush=True), cache())
             sections.append(PARTS[name](context))
         print(f"\n{plain(sections[-1])}", flush=True)
-    report = Report(machine, sections)
+    report = Report(machine, sections, left_out)
     if told.json is not None:
         report.write_json(told.json)
     if told.svg is not None:

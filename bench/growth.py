@@ -20,12 +20,12 @@ COLUMNS = {
 def one(keys: int) -> Figures:
     """In a process of its own."""
     argv = [sys.executable, "-m", "bench.growth_run", str(keys)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=1800, check=True)
     return msgspec.json.decode(done.stdout, type=Figures)
 
 
 def run(context: Context) -> Section:
-    rounds = [{size: one(size) for size in SIZES} for _ in range(max(1, context.rounds // 2))]
+    rounds = [{size: one(size) for size in SIZES} for _ in range(max(1, context.rounds // 3))]
     return section(rounds)
 
 

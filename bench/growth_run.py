@@ -21,6 +21,7 @@ from tests.support.lab import Lab, step
 
 DECISIONS = 20_000
 BATCHES = 10
+BETWEEN = 10_000  # new counters between two upkeeps of the store
 _EXPONENT = 1.1
 CONFIG = """
 store: memory://
@@ -113,8 +114,8 @@ def measure(count: int, decisions: int = DECISIONS) -> Figures:
     before = resident_bytes()
     gc.callbacks.append(collector)
     growing = 0.0
-    for start in range(0, count, 1000):
-        growing += decide(keys[start : start + 1000])
+    for start in range(0, count, BETWEEN):
+        growing += decide(keys[start : start + BETWEEN])
     grown = resident_bytes() - before
     evenly = [chance.choices(keys, k=decisions // BATCHES) for _ in range(BATCHES)]
     weights = list(accumulate((at + 1) ** -_EXPONENT for at in range(count)))

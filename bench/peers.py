@@ -5,6 +5,7 @@ cannot be built is left out of the bench, and the reason is told there.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,7 @@ class Peer(Enum):
     )
 
 
+_ADDRESS = re.compile(r"https?://\S+ ?")  # of a registry: each machine has its own
 WITHIN = 900
 """Seconds for one peer."""
 
@@ -109,7 +111,12 @@ def _pip(directory: Path, recipe: Recipe) -> str:
 
 def _done(command: Sequence[str], env: dict[str, str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=WITHIN, check=False)
-    return "" if done.returncode == 0 else " ".join((done.stderr or done.stdout).strip().splitlines()[-1:])
+    said = (done.stderr or done.stdout).strip().splitlines()
+    return (
+        ""
+        if done.returncode == 0
+        else _ADDRESS.sub("", said[-1].strip() if said else f"exit code {done.returncode}")
+    )
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ class Report(Struct, frozen=True):
 
     machine: dict[str, str]
     sections: list[Section]
+    left_out: dict[str, str] = {}  # peers that could not be built, and why
 
     def write_json(self, file: Path) -> None:
         file.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
@@ -41,6 +42,19 @@ class Report(Struct, frozen=True):
             parts.append(markdown(section))
             if section.drawn:
                 parts.append(f"![{section.title}](performance-{section.name}.svg)")
+        absent = [f"- {name}: {reason}" for name, reason in self.left_out.items()]
+        if absent:
+            parts.append(
+                "\n".join(
+                    [
+                        "## Left out",
+                        "",
+                        "What could not be built from its registry on this machine:",
+                        "",
+                        *absent,
+                    ]
+                )
+            )
         return "\n\n".join([f"Taken on {told}.", *parts])
 
 

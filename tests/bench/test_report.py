@@ -26,7 +26,7 @@ SECTION = Section(
     rounds=[{"ours": Sample(1.0, 12.34)}],
     drawn="cpu_us",
 )
-REPORT = Report({"cpu": "some"}, [SECTION])
+REPORT = Report({"cpu": "some"}, [SECTION], {"other": "not to be had"})
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,5 @@ def test_only_the_generated_part_of_a_page_is_replaced() -> None:
 def test_the_documentation_has_a_generated_part() -> None:
     text = between(PAGE.read_text(), REPORT.markdown())
     assert "Taken on cpu some." in text
+    assert "- other: not to be had" in text
     assert "![Some <part>](performance-part.svg)" in text
