@@ -60,7 +60,9 @@ class Stack:
             "admin.listen": self.admin,
         }
         directory.mkdir(parents=True)
-        self.config = keep(directory, Wanted(listen=f"127.0.0.1:{self.gateway}"), ports)
+        # Else the demo model would begin on port 8000, and so would that of another stack at the same moment.
+        wanted = Wanted(listen=f"127.0.0.1:{self.gateway}", upstream=f"http://127.0.0.1:{free_port()}")
+        self.config = keep(directory, wanted, ports)
         also = _ALSO.format(zone=NOON)
         self.config.write_text(self.config.read_text().replace("routes:\n", also))
 
