@@ -15,7 +15,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-JOBS ?= 3
+JOBS ?= 2
 ROUNDS := AUTHZ_REPLICA_ROUNDS=100 AUTHZ_ROLLING_RESTARTS=100
 IN_ROUNDS := tests/acceptance/test_replicas.py tests/acceptance/test_replicas_ahead.py tests/acceptance/test_rolling_restarts.py
 ON_REDIS := tests/contract tests/redis tests/acceptance/test_store_trouble.py tests/acceptance/test_failover.py $(IN_ROUNDS)
