@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from authz.quota import Unit
 from authz.store.counting import KINDS, State, aligned
 from authz.store.protocols import Exhausted, Hold, Kind, Level, Outcome, Settled
 from authz.store.reservations import Reservation
@@ -11,6 +12,7 @@ from authz.store.shards import Shards
 from authz.store.tables import Tables
 
 _CALENDAR, _CONCURRENCY = Kind.CALENDAR, Kind.CONCURRENCY  # quicker to find than a member
+_REQUESTS = Unit.REQUESTS
 _VIEW = tuple(kind.view for kind in KINDS)
 _USED = tuple(kind.used for kind in KINDS)
 _RESET = tuple(kind.reset for kind in KINDS)
@@ -64,13 +66,13 @@ def levels(
     `asked`: slots as they would be with one more.
     """
     answer = []
-    running = tables.held  # mostly nothing
+    running = tables.held
     for index, hold in enumerate(holds):
         state, rest = states[index], left[index]
         if state is None:
             answer.append(_slots(tables, hold, now, asked))
             continue
-        held = _held(running, hold, state, rest) if running else 0
+        held = _held(running, hold, state, rest) if hold.unit is not _REQUESTS else 0
         answer.append(Level(rest if rest > 0 else 0, _RESET[state[0]](state, now), held))
     return tuple(answer)
 
