@@ -4,9 +4,9 @@ The body is OpenAI's error object in pure ASCII, so that it also fits a header
 value where a gateway can carry it in no other way.
 """
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted
 
 from authz.decision import Deny, Header, LimitState
 from authz.reason import ANSWERS, Reason
@@ -71,9 +71,14 @@ def deny(
 
 def error_body(reason: Reason, message: str, param: str | None) -> bytes:
     """`{"error": {"message", "type", "code", "param"}}` as the OpenAI API has it."""
+    about = quoted(param) if param is not None else "null"
+    return f'{{"error":{{"message":{quoted(message)},{_kind(reason)},"param":{about}}}}}'.encode("ascii")
+
+
+@lru_cache(maxsize=len(Reason))
+def _kind(reason: Reason) -> str:
     answer = ANSWERS[reason]
-    error = {"message": message, "type": answer.type, "code": answer.code, "param": param}
-    return json.dumps({"error": error}, separators=(",", ":")).encode("ascii")
+    return f'"type":{quoted(answer.type)},"code":{quoted(answer.code)}'
 
 
 @lru_cache(maxsize=len(Reason))

@@ -108,6 +108,7 @@ class EmbeddedStore(ServiceStore):
         self._engine = engine
         self._mirror = mirror
         self._floods = floods
+        self._is_shared = journal is not None  # other processes write to what is on a disk
         self._on_close = on_close
         self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="authz-reader")
         self._reading: Future[None] | None = None
@@ -151,7 +152,7 @@ class EmbeddedStore(ServiceStore):
         self._engine.sweep(now)
         self._engine.tables.tidy(now, self._writer.saving)
         self._writer.keep_up(now)
-        if self._reading is None or self._reading.done():
+        if self._is_shared and (self._reading is None or self._reading.done()):
             if self._reading is not None:
                 self._troubles.note("reading", self._reading.exception())
             self._reading = self._read_thread.submit(self._mirror.poll)

@@ -75,6 +75,11 @@ class Floods:
         flood = self._floods.get(_alike(denial))
         return flood if flood is not None and 0 <= denial.at - flood.first.at < TOGETHER_MS else None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is new or has grown since the last `take`."""
+        return not self._waiting
+
     def take(self) -> list[Row]:
         """What is new or has grown since the last call."""
         waiting, self._waiting = self._waiting, {}

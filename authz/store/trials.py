@@ -49,6 +49,11 @@ class Trials:
         counts[which] += 1
         counts[3] = max(counts[3], at)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was counted since the last `take`."""
+        return not self._waiting
+
     def take(self) -> Sequence[Trial]:
         """What was counted since the last call."""
         waiting, self._waiting = self._waiting, {}

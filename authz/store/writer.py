@@ -96,7 +96,7 @@ class Writer:
         trimming = now >= self._trim_at
         if trimming:
             self._trim_at = now + TRIM_MS
-        if self._batch is not None or trimming or self._ledger_is_long or self._journal is None:
+        if self._batch is not None or trimming or self._ledger_is_long or self._has_news:
             self._writing = self._thread.submit(self._write, self._batch, now, trimming)
 
     def _gather(self) -> Batch | None:
@@ -184,14 +184,22 @@ class Writer:
             told, self._waiting = [*told, *self._waiting], []
         _resolve(told, error)
 
+    @property
+    def _has_news(self) -> bool:
+        """Whether there is anything to bring in. Most of the time nothing is, and no thread is woken."""
+        if self._journal is not None:
+            return False
+        return not (self._floods.is_empty and self._trials.is_empty) or self._engine.has_changes
+
     def bring_in(self) -> None:
         """For a store in memory: what happened can be read at once. Any thread may ask."""
         if self._journal is None:
             with self._bringing_in:
                 ended = Changes({}, {}, self._engine.take_closed())
                 batch = Batch(None, ended, {}, self._floods.take(), self._trials.take())
-                commit(self._database, batch)
-                self._untrimmed += len(batch.denials)
+                if batch:
+                    commit(self._database, batch)
+                    self._untrimmed += len(batch.denials)
 
     # -- the end -----------------------------------------------------------------------------------
 

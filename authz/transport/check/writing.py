@@ -51,14 +51,12 @@ def allowed(read: Read, allow: Allow) -> bytes:
     """The answer that lets the request through."""
     steady, who = _steady(allow)
     parts = [steady]
-    for name, value in allow.upstream[len(allow.steady) :]:
-        parts.append(_header(_OK_HEADER, name, value))
+    _add_headers(parts, _OK_HEADER, allow.upstream[len(allow.steady) :])
     if allow.query is not None:
         # Not query_parameters_to_remove: it knows a parameter only by its plain spelling.
-        parts.append(_header(_OK_HEADER, ":path", rewritten(read.request, allow.query)))
+        _add_headers(parts, _OK_HEADER, ((":path", rewritten(read.request, allow.query)),))
     parts.append(_removals(to_remove(read.request, allow, read.spoofed)))
-    for name, value in allow.client:
-        parts.append(_header(_OK_CLIENT_HEADER, name, value))
+    _add_headers(parts, _OK_CLIENT_HEADER, allow.client)
     ok = b"".join(parts)
     metadata = who + _described(allow)
     return b"".join((_ALL_WELL, _OK, _size(ok), ok, _METADATA, _size(metadata), metadata))
@@ -67,7 +65,7 @@ def allowed(read: Read, allow: Allow) -> bytes:
 def denied(deny: Deny) -> bytes:
     """The answer that refuses it."""
     parts = [_field(_DENIED_STATUS, _CODE + _number(deny.status))]
-    parts += [_header(_DENIED_HEADER, name, value) for name, value in deny.headers]
+    _add_headers(parts, _DENIED_HEADER, deny.headers)
     parts.append(_field(_DENIED_BODY, deny.body))
     status = _field(_STATUS, _CODE + _number(ANSWERS[deny.reason].grpc))
     return status + _field(_DENIED, b"".join(parts)) + _field(_METADATA, _who(deny) + _described(deny))
@@ -85,8 +83,9 @@ def _steady(allow: Allow) -> tuple[bytes, bytes]:
     if kept is None or kept[0] is not allow.steady:
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
-        headers = [_header(_OK_HEADER, name, value) for name, value in allow.steady]
-        kept = (allow.steady, b"".join(headers), _who(allow))
+        parts: list[bytes] = []
+        _add_headers(parts, _OK_HEADER, allow.steady)
+        kept = (allow.steady, b"".join(parts), _who(allow))
         if allow.steady:
             _kept[id(allow.steady)] = kept
     return kept[1], kept[2]
@@ -95,15 +94,16 @@ def _steady(allow: Allow) -> tuple[bytes, bytes]:
 _heads: dict[tuple[bytes, str, int], bytes] = {}
 
 
-def _header(tag: bytes, name: str, value: str) -> bytes:
-    """A HeaderValueOption: set, whatever is there already.
+def _add_headers(parts: list[bytes], tag: bytes, headers: Sequence[Header]) -> None:
+    """Each as a HeaderValueOption: set, whatever is there already.
 
     Always in `value`: from a response Envoy does not read `raw_value` and would
     set an empty header.
     """
-    text = value.encode() if value.isascii() else _as_text(name, value)
-    head = _heads.get((tag, name, len(text))) or _head(tag, name, len(text))
-    return head + text + _OVERWRITE
+    heads = _heads
+    for name, value in headers:
+        text = value.encode() if value.isascii() else _as_text(name, value)
+        parts += (heads.get((tag, name, len(text))) or _head(tag, name, len(text)), text, _OVERWRITE)
 
 
 def _head(tag: bytes, name: str, size: int) -> bytes:
