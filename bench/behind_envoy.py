@@ -21,8 +21,9 @@ from tests.support.ports import free_port
 from tests.support.processes import Process, port_answers
 
 PAIRS = 20
-PER_SECOND = 250  # to both together: each request is alone
-COUNT = 400  # to each
+PER_SECOND = (250, 1000, 2000)  # to both together; at 250 each request is alone
+SECONDS = 2.0  # of a pair,
+LEAST = 400  # and requests to each
 CONNECTIONS = 16
 QUIET = 10_000  # microseconds of the null server's p99, above which the machine was busy with something else
 NULL, OURS = "null lane", "authz"
@@ -95,60 +96,82 @@ def run(context: Context) -> Section:
         f"authorization: Bearer {key.key}",
     ]  # fmt: skip
     request = "\r\n".join(lines).encode() + b"\r\n\r\n" + BODY
-    pairs: list[dict[str, Sample]] = []
     with ExitStack() as stack:
         ours = stack.enter_context(Ours(context.scratch / "memory", credentials, "memory://"))
         null = null_server(stack, context, "null-lane", answer(ours, message(key.key)))
         gateway, ports = envoy(stack, context.scratch, {NULL: null[0], OURS: ours.grpc})
-        pids = {NULL: null[1], OURS: ours.pid}
-        both = [partial(Http1, ports[name]) for name in (NULL, OURS)]
-        for number in range(max(PAIRS, context.rounds) + 1):
-            with Replay(both[0], CONNECTIONS, both[1]) as replay:
-                before = {name: cpu_seconds(pid) for name, pid in pids.items()}
-                apart = cpu_seconds(gateway.pid)
-                played = replay.pace([request], 2 * COUNT, PER_SECOND)
-                spent = {name: (cpu_seconds(pid) - before[name]) / COUNT * 1e6 for name, pid in pids.items()}
-                told = {"envoy": (cpu_seconds(gateway.pid) - apart) / (2 * COUNT) * 1e6}
-            _all_passed(played)
-            if number:  # the first pair warms
-                pairs.append(
-                    {
-                        name: Sample(PER_SECOND / 2, spent[name], told, latencies(played.waits[at::2]))
-                        for at, name in enumerate((NULL, OURS))
-                    }
-                )
-    noise = spread(pairs, NULL, "p99").median
-    added = Spread.of([each[OURS].value("p99") - each[NULL].value("p99") for each in pairs])
-    rows = [
-        Row(
-            name,
-            {figure: spread(pairs, name, figure) for figure in FIGURES},
-            f"{COUNT * len(pairs)} of {COUNT * len(pairs)}",
-        )
-        for name in (NULL, OURS)
-    ]
+        course = _Course(request, ports, {NULL: null[1], OURS: ours.pid}, gateway.pid)
+        found = {}
+        for rate in PER_SECOND:
+            course.pair(rate)  # to warm
+            found[rate] = [course.pair(rate) for _ in range(max(PAIRS, context.rounds))]
+            context.say(
+                f"{rate} per second: {_added(found[rate]).median / 1000:.2f} ms at the 99th percentile"
+            )
     return Section(
         name="envoy",
         title="Behind a real Envoy",
-        how=f"{len(pairs)} pairs of {COUNT} requests to each at {PER_SECOND} per second, in turns, request by request, so that whatever "
-        "disturbs one disturbs both. One Envoy of one thread asks by `ext_authz` and answers by itself; Envoy and the servers share one "
-        "core. CPU of requests that come one by one is above that of saturation: each wakes everybody up.",
+        how=f"{max(PAIRS, context.rounds)} pairs at each rate of requests per second, which is that to both servers together, in turns, "
+        "request by request, so that whatever disturbs one disturbs both. One Envoy of one thread asks by `ext_authz` and answers by "
+        "itself; Envoy and the servers share one core. The rarer requests are, the more each costs: what the core kept at hand of the "
+        "server is gone by then, and each wakes everybody up.",
         columns=FIGURES,
-        rows=rows,
-        claims=[
-            Claim(
-                "authz adds at most 0.5 ms to a null server's p99 (median of the pairs)",
-                added.median <= 500 and noise <= QUIET,
-                f"{added.median / 1000:.2f} ms ({added.least / 1000:.2f} to {added.most / 1000:.2f})"
-                + (
-                    ""
-                    if noise <= QUIET
-                    else f"; too busy a machine to tell, the null server's own p99 is {noise / 1000:.0f} ms"
-                ),
-            )
-        ],
-        rounds=[dict(each) for each in pairs],
+        rows=[_row(pairs, name, rate) for rate, pairs in found.items() for name in (NULL, OURS)],
+        claims=[_claim(pairs, rate) for rate, pairs in found.items()],
+        rounds=[dict(each) for pairs in found.values() for each in pairs],
         drawn="p99",
+    )
+
+
+class _Course:
+    """One Envoy before both servers, and who asks it."""
+
+    def __init__(self, request: bytes, ports: dict[str, int], pids: dict[str, int], envoy: int) -> None:
+        self._request = request
+        self._connect = [partial(Http1, ports[name]) for name in (NULL, OURS)]
+        self._pids = pids
+        self._envoy = envoy
+
+    def pair(self, rate: int) -> dict[str, Sample]:
+        """As many requests to the one as to the other."""
+        count = _count(rate)
+        with Replay(self._connect[0], CONNECTIONS, self._connect[1]) as replay:
+            before = {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+            apart = cpu_seconds(self._envoy)
+            played = replay.pace([self._request], 2 * count, rate)
+            spent = {name: cpu_seconds(pid) - before[name] for name, pid in self._pids.items()}
+            told = {"envoy": (cpu_seconds(self._envoy) - apart) / (2 * count) * 1e6}
+        _all_passed(played)
+        return {
+            name: Sample(rate / 2, spent[name] / count * 1e6, told, latencies(played.waits[at::2]))
+            for at, name in enumerate((NULL, OURS))
+        }
+
+
+def _count(rate: int) -> int:
+    """Requests to each server in one pair."""
+    return max(LEAST, round(rate * SECONDS / 2))
+
+
+def _row(pairs: list[dict[str, Sample]], name: str, rate: int) -> Row:
+    figures = {figure: spread(pairs, name, figure) for figure in FIGURES}
+    passed = len(pairs) * _count(rate)  # all of them, or the run was given up
+    return Row(f"{name}, {rate}/s", figures, f"{passed} of {passed}")
+
+
+def _added(pairs: list[dict[str, Sample]]) -> Spread:
+    return Spread.of([each[OURS].value("p99") - each[NULL].value("p99") for each in pairs])
+
+
+def _claim(pairs: list[dict[str, Sample]], rate: int) -> Claim:
+    noise, added = spread(pairs, NULL, "p99").median, _added(pairs)
+    found = f"{added.median / 1000:.2f} ms ({added.least / 1000:.2f} to {added.most / 1000:.2f})"
+    if noise > QUIET:
+        found += f"; too busy a machine to tell, the null server's own p99 is {noise / 1000:.0f} ms"
+    return Claim(
+        f"at {rate} per second authz adds at most 0.5 ms to a null server's p99 (median of the pairs)",
+        added.median <= 500 and noise <= QUIET,
+        found,
     )
 
 
