@@ -2,26 +2,24 @@
 
 import asyncio
 import os
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import structlog
 
 from authz import __version__
-from authz.admin.access import AdminAccess, AdminToken
+from authz.admin.access import access_of
 from authz.admin.app import AdminApp
+from authz.asked import Asked, RateLimitFiles
 from authz.authorize.conditions import compile_condition
 from authz.collector import Collector
 from authz.config.load import Loaded, load
-from authz.config.model import Config
 from authz.config.problem import ConfigErrors
 from authz.config.watch import ConfigWatcher
 from authz.decide import Decider
+from authz.fixed import fixed_at_start
 from authz.ledger.naming import name_of
 from authz.ledger.settle import Settler
 from authz.limit.policy import Policy
@@ -32,17 +30,15 @@ from authz.ratelimit.headers import header_names
 from authz.ratelimit.in_force import LimitsInForce
 from authz.ratelimit.limiter import RateLimiter
 from authz.ratelimit.load import load_limits
-from authz.request import MAX_BODY
 from authz.ruleset import Authenticators, build_rules
 from authz.service import Service
 from authz.store.open import open_store, wall_clock
 from authz.store.protocols import StoreUnavailable
 from authz.telemetry.footprint import footprint
-from authz.telemetry.logging import configure_logging
 from authz.telemetry.metrics import CONTENT_TYPE, Metrics
 from authz.transport.access_log import AccessLog
 from authz.transport.caddy_log import CaddyLog
-from authz.transport.configured import addresses, logging_gateways, registry_of, tls_files
+from authz.transport.configured import largest_body, logging_gateways, registry_of, tls_files
 from authz.transport.cut_off import CutOff
 from authz.transport.ext_authz import ExtAuthz
 from authz.transport.grpc_services import GrpcServices
@@ -58,7 +54,6 @@ from authz.transport.service import Desk
 from authz.transport.tls import ServerTls, TlsFiles
 from authz.workers.metrics import gather
 from authz.workers.place import Worker
-from authz.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from authz.transport.serve_grpcio import GrpcioServer
@@ -81,26 +76,6 @@ log = structlog.get_logger("authz")
 def load_config(path: Path) -> Loaded:
     """The config with every condition compiled and every tokenizer read. Raises ConfigErrors."""
     return load(path, compile_condition=compile_condition, read_tokenizer=read_tokenizer)
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimitFiles:
-    """Limits of Envoy's rate limit service: a directory of files, and how they charge."""
-
-    directory: Path
-    compat: bool = False  # a refused request is charged too
-
-
-GrpcServerName = Literal["lane", "grpcio"]
-"""Who serves `decisions.grpc`: our own server, or grpcio's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the command line asks for beside the config."""
-
-    ratelimit: RateLimitFiles | None = None
-    grpc_server: GrpcServerName = "lane"
 
 
 class App:
@@ -162,7 +137,7 @@ class App:
             durable=self._store.ledger.durable,
         )
         desk = Desk(service, self.metrics.decided)
-        gateways, largest = registry_of(loaded.config), _largest_body(loaded.config)
+        gateways, largest = registry_of(loaded.config), largest_body(loaded.config)
         self._http = HttpTransport(desk, gateways, self.health, max_body=largest, reject=settlements.rejected)
         self._check = ExtAuthz(desk, gateways, max_body=largest)
         self._log = AccessLog(service, gateways, reject=settlements.rejected)
@@ -174,7 +149,7 @@ class App:
         )
         self._services = GrpcServices(self._check, self._log, self._rate_limits)
         self._caddy_log = CaddyLog(service, logging_gateways(loaded.config), settlements.rejected)
-        self._admin = AdminApp(_access(loaded.config), self.health, self._metrics, CONTENT_TYPE)
+        self._admin = AdminApp(access_of(loaded.config), self.health, self._metrics, CONTENT_TYPE)
         self._watcher = ConfigWatcher(loaded, lambda: load_config(path), self._changed)
         self._retiring: set[asyncio.Task[None]] = set()
         self._tls = _tls(tls_files(loaded.config))
@@ -311,7 +286,7 @@ class App:
             except OSError as error:
                 self._keep_old([f"{self._path}: decisions.tls: {error}"])
                 return
-        for section in _fixed_at_start(self._loaded, changed):
+        for section in fixed_at_start(self._loaded, changed):
             log.warning("config change needs a restart", section=section)
         authenticators.start()
         retired, self._authenticators = self._authenticators, authenticators
@@ -320,7 +295,7 @@ class App:
         if self._rate_limits is not None:
             self._rate_limits.gateways = gateways
         self._caddy_log.gateways = logging_gateways(changed.config)
-        self._admin.access = _access(changed.config)
+        self._admin.access = access_of(changed.config)
         self._decider.rules = rules
         self._store.keep_ledger(changed.config.ledger.retention)
         before, self._loaded = self._loaded, changed
@@ -337,31 +312,11 @@ class App:
         log.error("config not reloaded; the old one stays in force", problems=problems)
 
 
-def _logs(config: Config) -> set[str]:
-    return {each.listen for each in logging_gateways(config)}
-
-
 def _tls(files: TlsFiles | None) -> ServerTls | None:
     try:
         return ServerTls(files) if files is not None else None
     except OSError as error:
         raise CannotListen(f"decisions.tls cannot be used: {error}") from error
-
-
-def _largest_body(config: Config) -> int:
-    """The most that any gateway hands over, in bytes."""
-    return max((entry.max_body for entry in config.gateways.values()), default=MAX_BODY)
-
-
-def _access(config: Config) -> AdminAccess:
-    admin = config.admin
-    tokens = [
-        AdminToken(name=name, digest=token.secret.digest, role=token.role, teams=frozenset(token.teams or ()))
-        for name, token in admin.tokens.items()
-    ]
-    if admin.token is not None:
-        tokens.append(AdminToken(name="admin", digest=admin.token.digest))
-    return AdminAccess(tokens)
 
 
 def _warn(loaded: Loaded, before: Loaded | None = None) -> None:
@@ -370,61 +325,3 @@ def _warn(loaded: Loaded, before: Loaded | None = None) -> None:
     for problem in map(str, loaded.warnings):
         if problem not in known:
             log.warning("config", problem=problem)
-
-
-def _fixed_at_start(old: Loaded, new: Loaded) -> list[str]:
-    """The sections that a reload cannot change: sockets and the store are open already."""
-    changed = []
-    if addresses(old.config) != addresses(new.config):
-        changed.append("decisions")
-    before, after = tls_files(old.config), tls_files(new.config)
-    if before is not None and after is not None and before.client_ca != after.client_ca:
-        changed.append("decisions.tls.client_ca, for the authority that is no longer trusted")
-    if old.config.admin.listen != new.config.admin.listen:
-        changed.append("admin.listen")
-    if str(old.store) != str(new.store):
-        changed.append("store")
-    if old.config.timezone != new.config.timezone:
-        changed.append("timezone, of the days that the ledger sums by")
-    if _largest_body(old.config) != _largest_body(new.config):
-        changed.append("gateways.*.max_body")
-    if _logs(old.config) != _logs(new.config):
-        changed.append("gateways.*.log")
-    return changed
-
-
-async def serve(path: Path, worker: Worker | None = None, asked: Asked | None = None) -> None:
-    """Run until SIGTERM or SIGINT. Raises ConfigErrors, StoreUnavailable, CannotListen."""
-    app = App(path, load_config(path), worker, asked)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopping.set)
-    try:
-        await app.start()
-        await stopping.wait()
-    finally:
-        await app.stop()
-
-
-def run(path: Path, worker: Worker | None = None, asked: Asked | None = None) -> None:
-    """`serve` on the fastest loop there is. Logs are for a person on a terminal, else JSON."""
-    _log()
-    if worker is not None:
-        structlog.contextvars.bind_contextvars(worker=worker.number)
-    if sys.platform == "win32":
-        asyncio.run(serve(path, worker, asked))
-        return
-    import uvloop
-
-    uvloop.run(serve(path, worker, asked))
-
-
-def supervise(command: Sequence[str], workers: int) -> None:
-    """Keep so many processes of a command running until SIGTERM or SIGINT."""
-    _log()
-    asyncio.run(Supervisor(command, workers).run())
-
-
-def _log() -> None:
-    configure_logging(format="console" if sys.stderr.isatty() else "json")

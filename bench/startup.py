@@ -64,7 +64,7 @@ def start(directory: Path, authenticator: str, env: dict[str, str]) -> tuple[flo
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         env = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{scratch}/bytecode"}
-        subprocess.run([sys.executable, "-c", "import authz.app"], env={**os.environ, **env}, check=True)
+        subprocess.run([sys.executable, "-c", "import authz.running"], env={**os.environ, **env}, check=True)
         print(f"{'config':<8} {'ready s, best':>14} {'median':>8} {'CPU s, best':>12} {'RSS MiB':>8}")
         for name, authenticator in CONFIGS.items():
             starts = [start(Path(scratch), authenticator, env) for _ in range(STARTS)]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from authz.config.model import Config
 from authz.transport.address import is_loopback, parse_address
 
 Role = Literal["admin", "reader", "team-admin"]
@@ -58,3 +59,15 @@ class AdminAccess:
     def is_local(peer: str) -> bool:
         """Whether the peer is this machine."""
         return is_loopback(peer)
+
+
+def access_of(config: Config) -> AdminAccess:
+    """By the tokens of a config."""
+    admin = config.admin
+    tokens = [
+        AdminToken(name=name, digest=token.secret.digest, role=token.role, teams=frozenset(token.teams or ()))
+        for name, token in admin.tokens.items()
+    ]
+    if admin.token is not None:
+        tokens.append(AdminToken(name="admin", digest=admin.token.digest))
+    return AdminAccess(tokens)

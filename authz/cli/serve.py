@@ -12,7 +12,7 @@ from authz.cli.options import ConfigFile
 from authz.config import find_config
 
 if TYPE_CHECKING:
-    from authz.app import Asked
+    from authz.asked import Asked
 
 app = App(name="serve")
 
@@ -41,7 +41,8 @@ def serve(
     grpc_server
         Who answers at decisions.grpc: authz itself, or grpcio, which takes ten times the processor time.
     """
-    from authz.app import Asked, RateLimitFiles, run  # all of the service: the largest import there is
+    from authz.asked import Asked, RateLimitFiles
+    from authz.running import run  # all of the service: the largest import there is
     from authz.transport.listen import CannotListen
 
     path = find_config(config)
@@ -63,9 +64,10 @@ def serve(
 
 def _supervise(path: Path, workers: int, asked: "Asked") -> None:
     """Find out what would end every worker at once, then start them."""
-    from authz.app import load_config, supervise
+    from authz.app import load_config
     from authz.cli.worker import options_of
     from authz.ratelimit.load import load_limits
+    from authz.running import supervise
     from authz.transport.listen import bind, parse_listen
 
     config = load_config(path)

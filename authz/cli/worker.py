@@ -9,7 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from authz.app import Asked, RateLimitFiles, run
+from authz.asked import Asked, RateLimitFiles
+from authz.running import run
 from authz.workers.place import Worker
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)

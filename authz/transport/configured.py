@@ -2,7 +2,7 @@
 
 from authz.config.gateways import GatewayEntry as ConfiguredGateway
 from authz.config.model import Config
-from authz.request import Gateway
+from authz.request import MAX_BODY, Gateway
 from authz.transport.caddy_log import PATIENCE, LoggingGateway
 from authz.transport.gateways import GatewayEntry, GatewayRegistry
 from authz.transport.tls import TlsFiles, seal_key
@@ -47,6 +47,11 @@ def tls_files(config: Config) -> TlsFiles | None:
     """Of the decisions addresses; None where they speak plainly."""
     tls = config.decisions.tls
     return TlsFiles(cert=tls.cert, key=tls.key, client_ca=tls.client_ca) if tls is not None else None
+
+
+def largest_body(config: Config) -> int:
+    """The most that any gateway hands over, in bytes."""
+    return max((entry.max_body for entry in config.gateways.values()), default=MAX_BODY)
 
 
 def addresses(config: Config) -> tuple[object, ...]:

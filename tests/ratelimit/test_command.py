@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from authz.app import Asked, RateLimitFiles
+from authz.asked import Asked, RateLimitFiles
 from authz.cli.errors import Exit
 from authz.cli.worker import options_of, read_options
 from tests.support.processes import executable

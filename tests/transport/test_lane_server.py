@@ -164,5 +164,5 @@ async def test_a_message_is_as_large_as_the_largest_body_and_some() -> None:
 
 def test_a_start_imports_no_grpcio() -> None:
     """It takes longer than the rest of the transports together."""
-    code = "import sys, authz.app; sys.exit('grpc' in sys.modules)"
+    code = "import sys, authz.running; sys.exit('grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

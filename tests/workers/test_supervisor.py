@@ -28,7 +28,7 @@ note("began" if os.path.isdir(meeting) else "nowhere")
 while True:
     time.sleep(0.05)
 """
-SUPERVISOR = "import sys; from authz.app import supervise; supervise(sys.argv[1:], 3)"
+SUPERVISOR = "import sys; from authz.running import supervise; supervise(sys.argv[1:], 3)"
 
 
 class Watched:
