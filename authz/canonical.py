@@ -14,10 +14,12 @@ from authz.refusal import Refusal
 from authz.request import Request
 
 LONGEST_TARGET = 8192
+LONGEST_KNOWN = 512  # characters of a target or a host that is remembered
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # Backends exist that obey these, so the method judged here would not be the method executed.
 METHOD_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
+_OVERRIDES = frozenset(METHOD_OVERRIDES)
 
 # RFC 3986 pchar without ";" (path parameters) and without any escape.
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?", re.ASCII)
@@ -40,28 +42,32 @@ class Target(Struct, frozen=True, gc=False):
 
 def read(request: Request) -> Target | Refusal:
     """The request's canonical target, or why it has none (attacks 1-19)."""
-    method = request.method
+    target = request.target
+    short = len(target) <= LONGEST_KNOWN and len(request.host) <= LONGEST_KNOWN
+    read = (_known_target if short else _target)(request.method, target, request.host)
+    if _OVERRIDES.isdisjoint(request.headers) or isinstance(read, Refusal):
+        return read
+    name = next(name for name in METHOD_OVERRIDES if name in request.headers)
+    return Refusal(Reason.BAD_HEADER, f"The header {name} is not accepted. Send the method itself.", name)
+
+
+def _target(method: str, target: str, host: str) -> Target | Refusal:
     if method not in _METHODS:
         return Refusal(
             Reason.BAD_METHOD,
             "The HTTP method is not accepted. Use one of " + ", ".join(sorted(METHODS)) + ".",
         )
-    path, mark, query = request.target.partition("?")
-    fault = path_fault(path) if len(request.target) <= LONGEST_TARGET else "is longer than 8192 bytes"
+    path, mark, query = target.partition("?")
+    fault = path_fault(path) if len(target) <= LONGEST_TARGET else "is longer than 8192 bytes"
     if fault:
         return Refusal(Reason.BAD_PATH, f"The path {fault}. Send it in canonical form.")
     if mark and _QUERY.fullmatch(query) is None:
         return Refusal(Reason.BAD_PATH, "The query holds a character that must be percent-encoded.")
-    host = canonical_host(request.host)
-    if host is None:
-        return Refusal(Reason.BAD_HOST)
-    headers = request.headers
-    for name in METHOD_OVERRIDES:
-        if name in headers:
-            return Refusal(
-                Reason.BAD_HEADER, f"The header {name} is not accepted. Send the method itself.", name
-            )
-    return Target(method, host, path, query)
+    name = canonical_host(host)
+    return Target(method, name, path, query) if name is not None else Refusal(Reason.BAD_HOST)
+
+
+_known_target = lru_cache(maxsize=4096)(_target)
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ could disagree about a field we govern is refused (attacks 84-89).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 
@@ -22,6 +22,7 @@ LONGEST_MODEL = 256
 MOST_CHOICES = 128
 MOST_PROMPTS = 2048  # as many inputs as the OpenAI API takes in one request
 LONGEST_NUMBER = 32
+MOST_NAMES_KNOWN = 24  # members of a body whose shape is remembered: names are up to 256 characters long
 
 _MODEL = re.compile(r"[!-~](?:[ -~]*[!-~])?", re.ASCII)
 _text = msgspec.json.Decoder(str)
@@ -43,12 +44,6 @@ GOVERNED = frozenset(
     }
     | {"prompt", "input", "messages", "previous_response_id", "usage"}
 )
-# And what is sent beside it most often: no name that is governed in other letters.
-_AS_THEY_ARE = GOVERNED | {
-    "temperature", "top_p", "top_k", "stop", "seed", "user", "metadata", "system", "frequency_penalty",
-    "presence_penalty", "logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls", "store",
-    "reasoning_effort", "encoding_format", "dimensions", "min_p", "repetition_penalty",
-}  # fmt: skip
 CHOICES = frozenset({"n", "best_of", "n_cmpl"})  # the last is llama.cpp's own, and goes before its `n`
 OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 _TOOLS = frozenset({"tools", "functions"})
@@ -155,63 +150,91 @@ def _governed(body: bytes) -> Peek:
         raise _Fault(
             Reason.DUPLICATE_FIELD, str(error), error.name if error.name in GOVERNED else None
         ) from error
-    _refuse_disguised(members)
-    limits, aside = _limits(members)
-    several = not CHOICES.isdisjoint(members)
-    tools, hints = not _TOOLS.isdisjoint(members), _hints_in(body)
+    names = tuple(members)
+    shape = _known_shape(names) if len(names) <= MOST_NAMES_KNOWN else _Shape.of(names)
+    _refuse_endless_numbers(members)
+    if shape.options and members["stream_options"][:1] not in b"{n":
+        raise _Fault(Reason.BAD_PARAMETER, "`stream_options` must be an object.", "stream_options")
+    limits, aside = _limits(members, shape.limits) if shape.limits else (_NONE, 0)
+    hints = _hints_in(body)
     return Peek(
-        model=_model(members),
-        stream=_flag(members, "stream"),
+        model=_name_in(members["model"]) if shape.model else None,
+        stream=shape.stream and _flag(members, "stream"),
         limits=limits,
-        choices=max(_whole(members, each, 1, MOST_CHOICES) or 1 for each in CHOICES) if several else 1,
-        prompts=_prompts(members),
+        choices=max(_whole(members, each, 1, MOST_CHOICES) or 1 for each in shape.choices)
+        if shape.choices
+        else 1,
+        prompts=max(_count(members, each) for each in shape.prompts) if shape.prompts else 1,
         size=len(body),
         text=written - aside,
-        tools=tools and any(len(members.get(name, b"")) > len("null") for name in _TOOLS),
+        tools=any(len(members[name]) > len("null") for name in shape.tools) if shape.tools else False,
         hints=hints,
-        printed=_printed(members, tools=tools) if tools or hints else 0,
-        points=_points(members),
+        printed=_printed(members, shape.tools) if shape.tools or hints else 0,
+        points=_points(members, shape) if shape.points else False,
         body=body,
     )
 
 
-def _refuse_disguised(members: dict[str, bytes]) -> None:
-    """A governed name in other letters, which some readers take for it, and numbers without end."""
+class _Shape(Struct, frozen=True, gc=False):
+    """Which of the members that we look at a body has: many bodies have the same. Each in our order."""
+
+    model: bool
+    stream: bool
+    options: bool
+    points: bool
+    limits: tuple[str, ...]
+    choices: tuple[str, ...]
+    prompts: tuple[str, ...]  # how many there are says how many answers are asked for
+    tools: tuple[str, ...]
+    pointers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> "_Shape":
+        """Raises _Fault where a governed name stands in other letters, which some readers take for it."""
+        for name in names:
+            folded = name.casefold()
+            if folded != name and folded in GOVERNED:
+                message = f"Write {folded!r} exactly so: readers disagree about its letter case."
+                raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
+        counted = ("prompt",) if "messages" in names else ("prompt", "input")
+
+        def those(of: Iterable[str]) -> tuple[str, ...]:
+            return tuple([name for name in of if name in names])
+
+        return cls(
+            model="model" in names,
+            stream="stream" in names,
+            options="stream_options" in names,
+            points="prompt" in names or not _POINTERS.isdisjoint(names),
+            limits=those(OUTPUT_LIMITS),
+            choices=those(CHOICES),
+            prompts=those(counted),
+            tools=those(_TOOLS),
+            pointers=those(_POINTERS),
+        )
+
+
+_known_shape = lru_cache(maxsize=1024)(_Shape.of)
+
+
+def _refuse_endless_numbers(members: dict[str, bytes]) -> None:
     for name, raw in members.items():
-        if name not in _AS_THEY_ARE:
-            _as_it_is(name)
         if len(raw) > LONGEST_NUMBER and raw[0] in b"-0123456789":
             raise _Fault(
                 Reason.BAD_PARAMETER, "A number has too many digits.", name if name.isascii() else None
             )
 
 
-def _as_it_is(name: str) -> None:
-    folded = name.casefold()
-    if folded in GOVERNED:
-        message = f"Write {folded!r} exactly so: readers disagree about its letter case."
-        raise _Fault(Reason.DUPLICATE_FIELD, message, folded)
-
-
-def _limits(members: dict[str, bytes]) -> tuple[Mapping[str, int], int]:
+def _limits(members: dict[str, bytes], names: tuple[str, ...]) -> tuple[Mapping[str, int], int]:
     """What the answer is limited to, and how many bytes say so, with their names and commas."""
-    options = members.get("stream_options")
-    if options is not None and options[:1] not in b"{n":
-        raise _Fault(Reason.BAD_PARAMETER, "`stream_options` must be an object.", "stream_options")
     limits: dict[str, int] = {}
     aside = 0
-    for name in OUTPUT_LIMITS:
-        if name in members:
-            aside += len(name) + len(members[name]) + len('"":,')
-            limit = _whole(members, name, 1, 2**31 - 1)
-            if limit is not None:
-                limits[name] = limit
+    for name in names:
+        aside += len(name) + len(members[name]) + len('"":,')
+        limit = _whole(members, name, 1, 2**31 - 1)
+        if limit is not None:
+            limits[name] = limit
     return limits, aside
-
-
-def _model(members: dict[str, bytes]) -> str | None:
-    raw = members.get("model")
-    return _name_in(raw) if raw is not None else None
 
 
 @lru_cache(maxsize=1024)
@@ -249,14 +272,8 @@ def _whole(members: dict[str, bytes], name: str, least: int, most: int) -> int |
     return int(raw)
 
 
-def _prompts(members: dict[str, bytes]) -> int:
-    if "messages" in members:
-        return _count(members, "prompt") if "prompt" in members else 1
-    return max(_count(members, "prompt"), _count(members, "input"))
-
-
-def _points(members: dict[str, bytes]) -> bool:
-    if not _POINTERS.isdisjoint(members) and any(members.get(name, b"null") != b"null" for name in _POINTERS):
+def _points(members: dict[str, bytes], shape: _Shape) -> bool:
+    if any(members[name] != b"null" for name in shape.pointers):
         return True
     return members.get("prompt", b"")[:1] == b"{"
 
@@ -297,9 +314,9 @@ def _hints_in(body: bytes) -> bool:
     return _HINTS.search(body) is not None or (b"\\" in body and b"\\u00" in body)
 
 
-def _printed(members: dict[str, bytes], *, tools: bool) -> int:
+def _printed(members: dict[str, bytes], tools: tuple[str, ...]) -> int:
     """Tools are printed on lines of their own, the arguments of their calls with spaces."""
-    tokens = sum(more_tokens(members[name]) for name in _TOOLS if name in members) if tools else 0
+    tokens = sum([more_tokens(members[name]) for name in tools])
     said = members.get("messages") or members.get("input") or b""
     if any(call in said for call in _CALLS):
         tokens += said.count(b",") + said.count(b":")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Protocol
 
 import structlog
@@ -112,8 +113,10 @@ def _fault(gateway: str, request_id: str, error: Exception) -> Deny:
     return deny(request_id, Reason.INTERNAL_ERROR)
 
 
+_value = itemgetter(1)
+
+
 def _is_safe(allow: Allow) -> bool:
     """Of what is steady its maker has seen to it."""
-    values = [value for _, value in allow.upstream[len(allow.steady) :]]
-    values += [value for _, value in allow.client]
-    return is_field_value("".join(values))
+    ours = (*allow.upstream[len(allow.steady) :], *allow.client)
+    return is_field_value("".join(map(_value, ours)))
