@@ -43,7 +43,7 @@ class ActFor:
         self._directory = directory
         self._known: Recent[tuple[str | None, str], _Acting] = Recent(MOST_REMEMBERED)
 
-    async def apply(self, key: Subject, presented: Presented) -> Subject | Refused:
+    def apply(self, key: Subject, presented: Presented) -> Subject | Refused:
         """The user's subject, or the key's own where it names nobody."""
         request = presented.request
         text = request.headers.get(self.header)
@@ -56,10 +56,10 @@ class ActFor:
         name = _name(text)
         if name is None:
             return Refused(Reason.BAD_HEADER, f"The header {self.header} does not name a user.")
-        user = await self._directory.user(name)
+        user = self._directory.user(name)
         if user is not None and user.disabled:
             return _DISABLED
-        team = await self._directory.team(user.team) if user is not None and user.team else None
+        team = self._directory.team(user.team) if user is not None and user.team else None
         known = self._known.get((key.key, name))
         if known is not None and known.key is key and known.user is user and known.team is team:
             return known.subject

@@ -83,15 +83,15 @@ class ApiKeyAuthenticator:
                 return Refused(Reason.DUPLICATE_CREDENTIAL, str(twice))
             if key is None:
                 continue
-            outcome = await self._judge(key, now)
+            outcome = self._judge(key, now)
             found = outcome if found is None else either(found, outcome)
         if isinstance(found, Subject) and found.key is not None:
             self._directory.used(found.key, now)
             if self._act_for is not None:
-                return await self._act_for.apply(found, presented)
+                return self._act_for.apply(found, presented)
         return found
 
-    async def _judge(self, key: str, now: int) -> Subject | Refused:
+    def _judge(self, key: str, now: int) -> Subject | Refused:
         if len(key) > LONGEST_KEY or not key.isascii():
             return _NOT_A_KEY if looks_like_token(key) else _MALFORMED
         digest = sha256(key.encode()).digest()
@@ -102,18 +102,18 @@ class ApiKeyAuthenticator:
                     return _MALFORMED
             elif not self._imported:
                 return _NOT_OURS
-        record = await self._directory.key(digest)
+        record = self._directory.key(digest)
         if record is None:
             return _NOT_OURS if looks_like_token(key) else _UNKNOWN
         if record.revoked_at is not None:
             return _REVOKED
         if record.expires_at is not None and now >= record.expires_at:
             return _EXPIRED
-        user = await self._directory.user(record.user)
+        user = self._directory.user(record.user)
         if user is None or user.disabled:
             return _DISABLED
         team_name = record.team or user.team
-        team = await self._directory.team(team_name) if team_name else None
+        team = self._directory.team(team_name) if team_name else None
         if known is not None and known.key is record and known.user is user and known.team is team:
             return known.subject
         subject = self._subject(record, user, team_name, team)

@@ -80,7 +80,7 @@ class BasicAuthenticator:
             return _WRONG
         if not self._map_users:
             return Subject(user=f"{self.name}:{user}", authenticator=self.name)
-        return await mapped(Subject(user=user, authenticator=self.name), self._directory)
+        return mapped(Subject(user=user, authenticator=self.name), self._directory)
 
     def _decoy(self, user: str) -> str:
         """The hash that an unknown user's password is compared with: any, but for a name always the same."""

@@ -82,7 +82,7 @@ class CertificateAuthenticator:
             return _EARLY
         if not self._map_users:
             return Subject(user=f"{self.name}:{read.user}", authenticator=self.name)
-        return await mapped(Subject(user=read.user, authenticator=self.name), self._directory)
+        return mapped(Subject(user=read.user, authenticator=self.name), self._directory)
 
 
 def _parse(pem: str, kind: SubjectFrom, *, colons: bool) -> _Read:

@@ -106,13 +106,12 @@ class JwtAuthenticator:
         return found
 
     def _judge_at_once(self, token: str) -> Subject | Refused | None:
-        """What needs no look-up: no token at all, or one that is remembered and stands for itself."""
+        """What is no token at all, or one that is remembered; None: it is to be verified."""
         if not looks_like_token(token) or not token.isascii():
             return NOT_A_TOKEN
-        if self._settings.map_users:
-            return None
-        verified = self._remembered(sha256(token.encode()).digest())
-        return verified.claimed if verified is not None else None
+        digest = sha256(token.encode()).digest()
+        verified = self._remembered(digest)
+        return self._subject(digest, verified) if verified is not None else None
 
     def _remembered(self, digest: bytes) -> _Verified | None:
         verified = self._tokens.get(digest)
@@ -125,15 +124,12 @@ class JwtAuthenticator:
         return None
 
     async def _judge(self, token: str) -> Subject | Refused:
+        verified = await self._verify(token)
+        if isinstance(verified, Refused):
+            return verified
         digest = sha256(token.encode()).digest()
-        verified = self._remembered(digest)
-        if verified is None:
-            fresh = await self._verify(token)
-            if isinstance(fresh, Refused):
-                return fresh
-            verified = fresh
-            self._tokens.put(digest, verified)
-        return await self._mapped(digest, verified) if self._settings.map_users else verified.claimed
+        self._tokens.put(digest, verified)
+        return self._subject(digest, verified)
 
     async def _verify(self, token: str) -> _Verified | Refused:
         """Structure, algorithm, key, signature, and only then the claims."""
@@ -170,14 +166,16 @@ class JwtAuthenticator:
             return Refused(Reason.KEYS_UNAVAILABLE)
         return self._jwks.keys
 
-    async def _mapped(self, digest: bytes, verified: _Verified) -> Subject | Refused:
-        """The subject with what our own table says of its user: as of now, not as of the first use."""
+    def _subject(self, digest: bytes, verified: _Verified) -> Subject | Refused:
+        """With `map_users`, what our own table says of the user: as of now, not as of the first use."""
         claimed = verified.claimed
-        user = await self._directory.user(claimed.user)
+        if not self._settings.map_users:
+            return claimed
+        user = self._directory.user(claimed.user)
         if user is not None and user.disabled:
             return _DISABLED
         team_name = claimed.team or (user.team if user is not None else None)
-        team = await self._directory.team(team_name) if team_name else None
+        team = self._directory.team(team_name) if team_name else None
         if verified.subject is not None and verified.user is user and verified.team is team:
             return verified.subject
         subject = with_records(claimed, user, team_name, team)

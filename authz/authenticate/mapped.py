@@ -9,11 +9,11 @@ from authz.subject import Subject
 _DISABLED = Refused(Reason.USER_DISABLED)
 
 
-async def mapped(subject: Subject, directory: Directory) -> Subject | Refused:
+def mapped(subject: Subject, directory: Directory) -> Subject | Refused:
     """The subject with what our own table says of its user, as of now."""
-    user = await directory.user(subject.user)
+    user = directory.user(subject.user)
     if user is not None and user.disabled:
         return _DISABLED
     team_name = subject.team or (user.team if user is not None else None)
-    team = await directory.team(team_name) if team_name else None
+    team = directory.team(team_name) if team_name else None
     return with_records(subject, user, team_name, team)

@@ -57,14 +57,14 @@ class MemoryDirectory:
         else:
             self.teams[record.name] = record
 
-    async def key(self, digest: bytes) -> Key | None:
+    def key(self, digest: bytes) -> Key | None:
         self.asked.append(digest)
         return self.keys.get(digest)
 
-    async def user(self, name: str) -> User | None:
+    def user(self, name: str) -> User | None:
         return self.users.get(name)
 
-    async def team(self, name: str) -> Team | None:
+    def team(self, name: str) -> Team | None:
         return self.teams.get(name)
 
     def models(self) -> Mapping[str, Model]:

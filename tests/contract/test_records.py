@@ -34,13 +34,13 @@ async def test_a_key_comes_back_as_it_went_in(store: ServiceStore) -> None:
     assert store.registry.keys() == [FULL]
     assert store.registry.find_key("key_full") == FULL
     assert store.registry.find_key("sk-az-full...") == FULL
-    assert await store.directory.key(FULL.digest) == FULL
-    assert await store.directory.key(b"\0" * 32) is None
+    assert store.directory.key(FULL.digest) == FULL
+    assert store.directory.key(b"\0" * 32) is None
 
 
 async def test_a_key_makes_its_user(store: ServiceStore) -> None:
     store.registry.add_key(a_key(team="nlp"))
-    assert await store.directory.user("alice") == User(name="alice", team="nlp", created_at=NOON)
+    assert store.directory.user("alice") == User(name="alice", team="nlp", created_at=NOON)
     with pytest.raises(NotFound, match="'bob'"):
         store.registry.add_key(a_key("2", user="bob"), create_user=False)
     assert [each.id for each in list(store.registry.keys())] == ["key_1"]
@@ -50,7 +50,7 @@ async def test_a_key_does_not_replace_its_user(store: ServiceStore) -> None:
     user = User(name="alice", email="a@example.com", disabled=True)
     store.registry.put_user(user, new=True)
     store.registry.add_key(a_key())
-    assert await store.directory.user("alice") == user
+    assert store.directory.user("alice") == user
 
 
 async def test_several_are_put_together(store: ServiceStore) -> None:
@@ -58,9 +58,9 @@ async def test_several_are_put_together(store: ServiceStore) -> None:
     store.registry.put_together(teams=[team], users=[user], keys=[FULL, a_key("2")])
     changed = replace(FULL, name="desktop")
     store.registry.put_together(teams=[], users=[], keys=[changed, a_key("3")])
-    assert await store.directory.team("nlp") == team
-    assert await store.directory.user("alice") == user
-    assert await store.directory.key(FULL.digest) == changed
+    assert store.directory.team("nlp") == team
+    assert store.directory.user("alice") == user
+    assert store.directory.key(FULL.digest) == changed
     assert [each.id for each in list(store.registry.keys())] == ["key_full", "key_2", "key_3"]
 
 
@@ -76,7 +76,7 @@ async def test_of_several_all_are_put_or_none(store: ServiceStore, twin: Key) ->
     assert list(store.registry.keys()) == [first]
     assert list(store.registry.teams()) == []
     assert [each.name for each in store.registry.users()] == ["alice"]
-    assert await store.directory.user("bob") is None
+    assert store.directory.user("bob") is None
 
 
 @pytest.mark.parametrize("twin", [a_key("1", user="bob"), replace(a_key("2"), digest=a_key("1").digest)])
@@ -85,7 +85,7 @@ async def test_a_key_exists_once(store: ServiceStore, twin: Key) -> None:
     with pytest.raises(Duplicate):
         store.registry.add_key(twin)
     assert store.registry.keys() == [a_key("1")]
-    assert await store.directory.user("bob") is None, "nothing of a refused change stays"
+    assert store.directory.user("bob") is None, "nothing of a refused change stays"
 
 
 async def test_an_ambiguous_display_names_no_key(store: ServiceStore) -> None:
@@ -106,7 +106,7 @@ async def test_keys_by_owner(store: ServiceStore) -> None:
 async def test_revoking_is_in_force_at_once(store: ServiceStore) -> None:
     store.registry.add_key(a_key())
     store.registry.put_key(a_key(revoked_at=NOON + 5))
-    found = await store.directory.key(a_key().digest)
+    found = store.directory.key(a_key().digest)
     assert found is not None
     assert found.revoked_at == NOON + 5
 
@@ -138,9 +138,9 @@ async def test_users(store: ServiceStore) -> None:
         store.registry.put_user(bob, new=True)
     store.registry.put_user(User(name="alice"))
     assert store.registry.users() == [User(name="alice"), bob]
-    assert await store.directory.user("bob") == bob
+    assert store.directory.user("bob") == bob
     store.registry.put_user(replace(bob, disabled=True))
-    assert await store.directory.user("bob") == replace(bob, disabled=True)
+    assert store.directory.user("bob") == replace(bob, disabled=True)
 
 
 async def test_a_removed_users_keys_are_revoked(store: ServiceStore, clock: Clock) -> None:
@@ -149,8 +149,8 @@ async def test_a_removed_users_keys_are_revoked(store: ServiceStore, clock: Cloc
     clock.pass_(50)
     store.registry.remove_user("alice")
     assert [each.revoked_at for each in list(store.registry.keys())] == [NOON + 50, 7]
-    assert await store.directory.user("alice") is None
-    found = await store.directory.key(a_key().digest)
+    assert store.directory.user("alice") is None
+    found = store.directory.key(a_key().digest)
     assert found is not None
     assert found.revoked_at == NOON + 50
     with pytest.raises(NotFound):
@@ -163,7 +163,7 @@ async def test_teams(store: ServiceStore) -> None:
     with pytest.raises(Duplicate):
         store.registry.put_team(team, new=True)
     assert store.registry.teams() == [team]
-    assert await store.directory.team("nlp") == team
+    assert store.directory.team("nlp") == team
 
 
 @pytest.mark.parametrize("member", ["user", "key"])
@@ -176,12 +176,12 @@ async def test_a_team_with_members_stays(store: ServiceStore, member: str) -> No
         store.registry.add_key(a_key(team="nlp"))
     with pytest.raises(InUse, match="1 users or keys"):
         store.registry.remove_team("nlp")
-    assert await store.directory.team("nlp") is not None
+    assert store.directory.team("nlp") is not None
     store.registry.put_user(User(name="bob"))
     if member == "key":
         store.registry.put_key(a_key())
     store.registry.remove_team("nlp")
-    assert await store.directory.team("nlp") is None
+    assert store.directory.team("nlp") is None
     with pytest.raises(NotFound):
         store.registry.remove_team("nlp")
 

@@ -267,7 +267,6 @@ async def test_nothing_suspends(store: ServiceStore) -> None:
         store.counters.reserve("one", "edge", [gcra(60)], TTL),
         store.counters.peek([gcra(60)]),
         store.counters.settle("one", "edge", {Unit.REQUESTS: 0}),
-        store.directory.key(b"\0" * 32),
     ):
         with pytest.raises(StopIteration):
             question.send(None)

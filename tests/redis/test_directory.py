@@ -68,8 +68,8 @@ async def test_what_another_process_changes_is_seen(server: RedisServer, other: 
             there.add_adjustment(Adjustment(id=each, policy="month", partition=NLP, grant=1))
         await until(lambda: len(directory.adjustments("month").get(NLP, ())) == 3)
         assert known(directory, a_key()) == a_key(team="nlp")
-        assert await directory.user("alice") == User(name="alice", team="nlp", created_at=NOON)
-        assert await directory.team("nlp") == Team(name="nlp", created_at=1)
+        assert directory.user("alice") == User(name="alice", team="nlp", created_at=NOON)
+        assert directory.team("nlp") == Team(name="nlp", created_at=1)
         assert directory.models() == {"m": Model(name="m", context=1)}
         there.remove_adjustment("b")
         there.remove_model("m")
@@ -79,9 +79,9 @@ async def test_what_another_process_changes_is_seen(server: RedisServer, other: 
         await until(lambda: directory.models() == {})
         await until(lambda: known(directory, a_key()).revoked_at is not None)  # type: ignore[union-attr]
         assert [each.id for each in directory.adjustments("month")[NLP]] == ["a", "c"]
-        assert await directory.user("alice") is None
+        assert directory.user("alice") is None
         gone = asyncio.get_running_loop().time() + 30
-        while await directory.team("nlp") is not None:
+        while directory.team("nlp") is not None:
             assert asyncio.get_running_loop().time() < gone
             await asyncio.sleep(0.01)
 
@@ -92,7 +92,7 @@ async def test_what_was_there_before_is_read_whole(server: RedisServer, other: C
     other.registry.put_together(teams=[], users=users, keys=keys)
     async with replica(server.url) as here:
         assert [known(here.directory, key) for key in keys] == keys
-        assert [await here.directory.user(user.name) for user in users] == users
+        assert [here.directory.user(user.name) for user in users] == users
 
 
 async def test_many_changes_at_once_are_followed(server: RedisServer, other: CommandRecords) -> None:
@@ -241,9 +241,13 @@ async def test_what_is_known_counts_for_a_while_and_then_nobody_is_let_in(
             seconds.passed += AUTH_TTL_S - 1
             assert known(directory, a_key()) == a_key()
             seconds.passed += 2
-            for look in (directory.key(b""), directory.user("alice"), directory.team("nlp")):
+            for look in (
+                lambda: directory.key(b""),
+                lambda: directory.user("alice"),
+                lambda: directory.team("nlp"),
+            ):
                 with pytest.raises(StoreUnavailable, match="nothing was heard"):
-                    await look
+                    look()
             assert directory.models() == {"m": Model(name="m")}
             assert directory.adjustments("month") == {}
             server.resume()
@@ -275,7 +279,7 @@ async def test_a_gap_is_no_news(
         await until(revoked)
         seconds.passed += AUTH_TTL_S + 1
         with pytest.raises(StoreUnavailable, match="nothing was heard"):
-            await directory.key(a_key().digest)
+            directory.key(a_key().digest)
         monkeypatch.undo()
         await until(revoked)
 

@@ -427,8 +427,8 @@ async def test_a_command_that_explains_sees_all(client: Any) -> None:
     with pytest.raises(Died):
         put(Watched(client, after=die))
     directory = QueryDirectory(client)
-    assert [await directory.key(key.digest) for key in KEYS] == KEYS
-    assert [await directory.user(user.name) for user in USERS] == USERS
+    assert [directory.key(key.digest) for key in KEYS] == KEYS
+    assert [directory.user(user.name) for user in USERS] == USERS
 
 
 async def test_on_a_cluster(cluster: RedisCluster) -> None:

@@ -42,7 +42,7 @@ async def test_what_another_process_writes_is_in_force_within_a_second(tmp_path:
             assert done.returncode == 0
             acknowledged, starved = time.monotonic(), kept_waiting(os.getpid())
             while True:
-                key = await store.directory.key(DIGEST)
+                key = store.directory.key(DIGEST)
                 if key is not None and key.revoked_at == revoked_at:
                     break
                 took = time.monotonic() - acknowledged - (kept_waiting(os.getpid()) - starved)
@@ -63,7 +63,7 @@ async def test_a_directory_far_behind_loads_everything(tmp_path: Path) -> None:
     with store._writer._database.change() as connection:
         connection.execute("DELETE FROM changes WHERE seq <= 3")
     await settled(store)
-    assert [await store.directory.user(f"u{number}") is not None for number in range(5)] == [True] * 5
+    assert [store.directory.user(f"u{number}") is not None for number in range(5)] == [True] * 5
     await view.close()
     await store.close()
 

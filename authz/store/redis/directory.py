@@ -71,13 +71,13 @@ class RedisDirectory:
 
     # -- look-ups ----------------------------------------------------------------------------------
 
-    async def key(self, digest: bytes) -> Key | None:
+    def key(self, digest: bytes) -> Key | None:
         return self._recent().keys.get(digest)
 
-    async def user(self, name: str) -> User | None:
+    def user(self, name: str) -> User | None:
         return self._recent().users.get(name)
 
-    async def team(self, name: str) -> Team | None:
+    def team(self, name: str) -> Team | None:
         return self._recent().teams.get(name)
 
     def models(self) -> Mapping[str, Model]:

@@ -16,15 +16,15 @@ class QueryDirectory:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    async def key(self, digest: bytes) -> Key | None:
+    def key(self, digest: bytes) -> Key | None:
         body = self._key(digest)
         return None if body is None else kept.unnumbered(body, kept.read_key)[1]
 
-    async def user(self, name: str) -> User | None:
+    def user(self, name: str) -> User | None:
         body = self._body(kept.USERS, name)
         return None if body is None else kept.read_user(body)
 
-    async def team(self, name: str) -> Team | None:
+    def team(self, name: str) -> Team | None:
         body = self._body(kept.TEAMS, name)
         return None if body is None else kept.read_team(body)
 

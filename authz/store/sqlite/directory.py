@@ -41,13 +41,13 @@ class MirrorDirectory:
         self._used: dict[str, int] = {}
         self.load()
 
-    async def key(self, digest: bytes) -> Key | None:
+    def key(self, digest: bytes) -> Key | None:
         return self._keys.get(digest)
 
-    async def user(self, name: str) -> User | None:
+    def user(self, name: str) -> User | None:
         return self._users.get(name)
 
-    async def team(self, name: str) -> Team | None:
+    def team(self, name: str) -> Team | None:
         return self._teams.get(name)
 
     def models(self) -> Mapping[str, Model]:
@@ -153,15 +153,15 @@ class QueryDirectory:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def key(self, digest: bytes) -> Key | None:
+    def key(self, digest: bytes) -> Key | None:
         body = self._database.one("SELECT body FROM keys WHERE digest = ?", (digest,))
         return None if body is None else _key(body)
 
-    async def user(self, name: str) -> User | None:
+    def user(self, name: str) -> User | None:
         body = self._database.one("SELECT body FROM users WHERE name = ?", (name,))
         return None if body is None else _user(body)
 
-    async def team(self, name: str) -> Team | None:
+    def team(self, name: str) -> Team | None:
         body = self._database.one("SELECT body FROM teams WHERE name = ?", (name,))
         return None if body is None else _team(body)
 
