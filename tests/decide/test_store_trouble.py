@@ -200,7 +200,7 @@ def test_grants_that_were_never_read_are_trouble_of_the_store(monkeypatch: pytes
 
 
 def test_a_directory_that_does_not_answer_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def gone(self: Any, digest: bytes) -> Any:
+    def gone(self: Any, digest: bytes) -> Any:
         raise StoreUnavailable("gone")
 
     lab = Lab(CONFIG)
