@@ -88,14 +88,15 @@ class Drawing:
             await asyncio.shield(self._begin())
 
     def _begin(self) -> asyncio.Task[None]:
-        """One at a time, for all who want it."""
-        if self._telling is None:
+        """One at a time, for all who want it. One that is done tells no more, though `_told` may be yet to run."""
+        if self._telling is None or self._telling.done():
             self._telling = asyncio.get_running_loop().create_task(self._tell_all())
             self._telling.add_done_callback(self._told)
         return self._telling
 
     def _told(self, task: asyncio.Task[None]) -> None:
-        self._telling = None
+        if self._telling is task:
+            self._telling = None
         if not task.cancelled():
             task.exception()  # nobody may wait for it any more: then it is no news for the log
 
