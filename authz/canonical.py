@@ -43,8 +43,9 @@ class Target(Struct, frozen=True, gc=False):
 def read(request: Request) -> Target | Refusal:
     """The request's canonical target, or why it has none (attacks 1-19)."""
     target = request.target
-    short = len(target) <= LONGEST_KNOWN and len(request.host) <= LONGEST_KNOWN
-    read = (_known_target if short else _target)(request.method, target, request.host)
+    # A query may hold a credential, and is seldom the same: only what has none is remembered.
+    common = "?" not in target and len(target) <= LONGEST_KNOWN and len(request.host) <= LONGEST_KNOWN
+    read = (_known_target if common else _target)(request.method, target, request.host)
     if _OVERRIDES.isdisjoint(request.headers) or isinstance(read, Refusal):
         return read
     name = next(name for name in METHOD_OVERRIDES if name in request.headers)

@@ -186,7 +186,7 @@ class Counters(Protocol):
 
 
 class Directory(Protocol):
-    """Look-ups on the hot path: in memory, so none of them waits. Raises StoreUnavailable."""
+    """Look-ups on the hot path: a service has all of it in memory, so none waits. Raises StoreUnavailable."""
 
     def key(self, digest: bytes) -> Key | None: ...
     def user(self, name: str) -> User | None: ...

@@ -2,6 +2,7 @@
 
 import pytest
 
+from authz import canonical
 from authz.canonical import Target, canonical_host, path_fault, read
 from authz.reason import Reason
 from authz.refusal import Refusal
@@ -145,3 +146,12 @@ def test_a_method_override_is_refused(name: str) -> None:
     answer = read(ask("/", headers={name: "DELETE"}))
     assert isinstance(answer, Refusal)
     assert answer.reason is Reason.BAD_HEADER
+
+
+def test_no_query_is_remembered() -> None:
+    """It may hold a credential."""
+    canonical._known_target.cache_clear()
+    assert isinstance(read(ask("/v1/models?key=sk-az-secret")), Target)
+    assert canonical._known_target.cache_info().currsize == 0
+    assert isinstance(read(ask("/v1/models")), Target)
+    assert canonical._known_target.cache_info().currsize == 1
