@@ -88,7 +88,7 @@ class Drawing:
             await asyncio.shield(self._begin())
 
     def _begin(self) -> asyncio.Task[None]:
-        """One at a time, for all who want it. One that is done tells no more, though `_told` may be yet to run."""
+        """One at a time, for all who want it. One that is done tells no more, even before `_told` has run."""
         if self._telling is None or self._telling.done():
             self._telling = asyncio.get_running_loop().create_task(self._tell_all())
             self._telling.add_done_callback(self._told)
