@@ -185,7 +185,7 @@ class App:
 
     def _policies(self) -> Iterator[Policy]:
         for route in self._decider.rules.routes:
-            yield from (planner.policy for planner in route.planners)
+            yield from (planner.policy for planner in route.courses.planners)
             if route.preferences is not None and route.preferences.concurrency is not None:
                 yield route.preferences.concurrency.policy
 

@@ -22,12 +22,16 @@ class Collector:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """All that is loaded now stays, and is never walked again. Needs a running loop."""
+        """Set it so, and look every now and then. Needs a running loop."""
+        self.spare()
+        self._look_later()
+
+    def spare(self) -> None:
+        """All that is loaded now stays, and is never walked again."""
         gc.collect()
         gc.freeze()
         self._usual = gc.get_threshold()
         gc.set_threshold(self._usual[0], self._usual[1], _NEVER)
-        self._look_later()
 
     def loaded(self) -> None:
         """The same for what a reload brought."""

@@ -168,15 +168,13 @@ class Decider:
             peek=seen,
             bound=known.held,
         )
-        plan = known.route.planners.plan(spending, self._directory, self._clock())
+        known.backend = wishes.target or upstream.choose(rules.backends, model)
+        plan, passage = known.route.courses.of(spending, known.backend, self._directory, self._clock())
         if wishes.concurrent is not None and known.route.preferences is not None:
             planner = known.route.preferences.concurrency
             if planner is not None:
                 plan = plan.with_part(planner.of_amount(spending, self._clock(), wishes.concurrent))
         planned, holds = plan.parts, plan.holds
-        known.backend = wishes.target or upstream.choose(rules.backends, model)
-        proven = request.gateway.proven
-        passage = known.route.passages.of(subject, model, known.backend, proven=proven)
         if not spending.bound.sure and any(each.policy.quota.unit in TOKEN_UNITS for each in planned):
             return refuse(known, _UNBOUNDED)
         if record is None and known.bound.input and self._is_priced(planned):

@@ -8,11 +8,10 @@ from msgspec import Struct
 from authz.authenticate.combine import Combined
 from authz.authorize import Rule
 from authz.canonical import Target
+from authz.course import Courses
 from authz.edit_request import IncludeUsage
 from authz.limit.admission import Admission
 from authz.limit.caps import Caps
-from authz.limit.plan import Planners
-from authz.passage import Passages
 from authz.preference import Offer
 from authz.request import Request
 
@@ -145,8 +144,7 @@ class Route(Struct, frozen=True, kw_only=True):
     match: Match
     authenticate: Combined
     authorize: tuple[Rule, ...]
-    planners: Planners
-    passages: Passages
+    courses: Courses
     needs_model: bool  # a rule or a limit looks at the model, or at what the body asks for
     reads_body: bool  # an API family's route: the body must be valid JSON
     challenge: str  # WWW-Authenticate of its 401

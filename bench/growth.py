@@ -13,7 +13,7 @@ from bench.section import Claim, Context, Row, Section
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 COLUMNS = {
     "uniform_us": "µs, evenly", "zipf_us": "µs, Zipf", "growing_us": "µs, new counters", "pause_ms": "longest ms",
-    "bytes_per_key": "bytes / key", "bytes_per_counter": "bytes / counter",
+    "bytes_per_key": "bytes / key", "bytes_per_caller": "bytes / caller", "bytes_per_counter": "bytes / counter",
 }  # fmt: skip
 
 

@@ -2,26 +2,33 @@
 
 `python -m bench.growth_run KEYS` prints JSON. A process of its own for each size, since memory that was used once
 is not given back. All keys ask once, which makes their counters and shows every growth of a table; then
-`DECISIONS` requests of keys drawn evenly, and as many by Zipf's law.
+`DECISIONS` requests of keys drawn evenly, and as many by Zipf's law. Every request is settled.
 """
 
 import gc
 import random
 import sys
 import time
+from collections import deque
 from hashlib import sha256
 from itertools import accumulate
 
 import msgspec
 
+from authz.collector import Collector
 from authz.decision import Allow
+from authz.report import Report
+from authz.store.counter_table import CounterTable
+from authz.store.embedded import TICK_S
 from authz.store.records import Key
 from bench.machine import resident_bytes
-from tests.support.lab import Lab, step
+from tests.support.lab import EDGE, Lab, step
 
 DECISIONS = 20_000
 BATCHES = 10
-BETWEEN = 10_000  # new counters between two upkeeps of the store
+BETWEEN = 10_000  # new counters at a time
+BETWEEN_UPKEEPS = 400  # requests: 2,000 in a second
+RUNNING = 500  # requests at a time
 _EXPONENT = 1.1
 CONFIG = """
 store: memory://
@@ -42,9 +49,10 @@ class Figures(msgspec.Struct, frozen=True):
     uniform_us: float  # CPU for each decision
     zipf_us: float
     growing_us: float  # the same while counters are made
-    pause_ms: float  # the longest decision, collection or upkeep, in thread CPU time
+    pause_ms: float  # the longest decision, settlement, collection or upkeep, in thread CPU time
     bytes_per_key: float  # of its record
-    bytes_per_counter: float
+    bytes_per_caller: float  # what the first request of each leaves: its counter, and all that is kept of it
+    bytes_per_counter: float  # of those the counter alone: name, state, and its place in a table
     admitted: int  # of `expected`
     expected: int
 
@@ -66,6 +74,65 @@ def key(number: int) -> str:
     return f"bench-{sha256(number.to_bytes(8, 'big')).hexdigest()[:40]}"
 
 
+def bytes_of_counters(lab: Lab) -> float:
+    """What another table of the same counters takes, for each."""
+    there = list(lab.store._engine.tables.counters.items())
+    gc.collect()
+    before = resident_bytes()
+    again = CounterTable()
+    for name, state in there:
+        again["".join([name[:1], name[1:]])] = state  # a text of its own
+    return max(0, resident_bytes() - before) / len(again)
+
+
+class _Course:
+    """What a service does: it decides, is told some requests later what each used, and keeps its store up."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.longest = 0.0  # seconds of thread CPU
+        self.admitted = 0
+        self._lab = lab
+        self._running: deque[str] = deque()  # reservations
+        self._collecting = 0.0
+
+    def collector(self, phase: str, _: object) -> None:
+        """Told of each garbage collection, also of those between two decisions."""
+        if phase == "start":
+            self._collecting = time.thread_time()
+        else:
+            self._took(self._collecting)
+
+    def decide(self, drawn: list[str]) -> float:
+        """CPU seconds of the decisions alone. The longest of anything is kept."""
+        lab, total = self._lab, 0.0
+        decide, clock = lab.decider.decide, time.thread_time
+        for at, each in enumerate(drawn, 1):
+            asked = lab.request(target="/one", key=each)
+            begun = clock()
+            decision = step(decide(asked))
+            total += self._took(begun)
+            if isinstance(decision, Allow) and decision.reservation is not None:
+                self.admitted += 1
+                self._running.append(decision.reservation)
+            if len(self._running) > RUNNING:
+                begun = clock()
+                step(lab.service.settle(Report(reservation=self._running.popleft(), status=200), EDGE))
+                self._took(begun)
+            if at % BETWEEN_UPKEEPS == 0:
+                lab.clock.advance(TICK_S)
+                begun = clock()
+                lab.store.keep_up()
+                self._took(begun)
+                lab.store.wait_for_writer()
+        return total
+
+    def _took(self, begun: float) -> float:
+        took = time.thread_time() - begun
+        if took > self.longest:
+            self.longest = took
+        return took
+
+
 def measure(count: int, decisions: int = DECISIONS) -> Figures:
     lab = Lab(CONFIG)
     lab.clock.now = time.time_ns() // 1_000_000
@@ -74,49 +141,19 @@ def measure(count: int, decisions: int = DECISIONS) -> Figures:
     for at in range(count):
         lab.store.registry.add_key(record(at))
     registered = resident_bytes() - before
-    gc.collect()
-    gc.freeze()  # as the service does at its start
+    Collector().spare()  # as the service does at its start
     chance = random.Random(1)
-    longest = 0.0
-    admitted = 0
-    clock = time.thread_time
-    collecting = 0.0
-
-    def collector(phase: str, _: object) -> None:
-        """Told of each garbage collection, also of those between two decisions."""
-        nonlocal longest, collecting
-        if phase == "start":
-            collecting = clock()
-        else:
-            longest = max(longest, clock() - collecting)
-
-    def decide(drawn: list[str]) -> float:
-        """CPU seconds of the decisions, each timed by itself; then what the store does every now and then."""
-        nonlocal admitted, longest
-        total = 0.0
-        decider, request = lab.decider, lab.request
-        for each in drawn:
-            asked = request(target="/one", key=each)
-            begun = clock()
-            decision = step(decider.decide(asked))
-            took = clock() - begun
-            total += took
-            if took > longest:
-                longest = took
-            admitted += isinstance(decision, Allow)
-        begun = clock()
-        lab.store.keep_up()
-        longest = max(longest, clock() - begun)
-        return total
-
+    course = _Course(lab)
+    decide = course.decide
+    gc.callbacks.append(course.collector)
     decide(keys[:100])
     gc.collect()
     before = resident_bytes()
-    gc.callbacks.append(collector)
     growing = 0.0
     for start in range(0, count, BETWEEN):
         growing += decide(keys[start : start + BETWEEN])
     grown = resident_bytes() - before
+    counters = bytes_of_counters(lab)
     evenly = [chance.choices(keys, k=decisions // BATCHES) for _ in range(BATCHES)]
     weights = list(accumulate((at + 1) ** -_EXPONENT for at in range(count)))
     skewed = [chance.choices(keys, cum_weights=weights, k=decisions // BATCHES) for _ in range(BATCHES)]
@@ -125,16 +162,17 @@ def measure(count: int, decisions: int = DECISIONS) -> Figures:
     for one, other in zip(evenly, skewed, strict=True):
         uniform.append(decide(one))
         zipf.append(decide(other))
-    gc.callbacks.remove(collector)
+    gc.callbacks.remove(course.collector)
     return Figures(
         keys=count,
         uniform_us=sorted(uniform)[BATCHES // 2] / (decisions // BATCHES) * 1e6,
         zipf_us=sorted(zipf)[BATCHES // 2] / (decisions // BATCHES) * 1e6,
         growing_us=growing / count * 1e6,
-        pause_ms=longest * 1000,
+        pause_ms=course.longest * 1000,
         bytes_per_key=max(0, registered) / count,
-        bytes_per_counter=max(0, grown) / count,
-        admitted=admitted,
+        bytes_per_caller=max(0, grown) / count,
+        bytes_per_counter=counters,
+        admitted=course.admitted,
         expected=min(100, count) + count + 2 * decisions,
     )
 

@@ -13,13 +13,13 @@ from authz.authenticate.presented import Presented, Slot, Twice
 from authz.authenticate.protocol import Outcome, Refused
 from authz.authenticate.ranking import either
 from authz.reason import Reason
-from authz.recent import Recent
+from authz.recent import RecentOfMany
 from authz.store.protocols import Clock, Directory
 from authz.store.records import Key, Team, User
 from authz.subject import Subject
 
 LONGEST_KEY = 512  # characters; ours have 52, imported ones may be longer
-MOST_REMEMBERED = 65_536  # subjects
+MOST_REMEMBERED = 2_097_152  # subjects; only a key on record has one
 
 _MALFORMED = Refused(Reason.KEY_MALFORMED)
 _NOT_A_KEY = Refused(Reason.KEY_MALFORMED, foreign=True)
@@ -70,7 +70,7 @@ class ApiKeyAuthenticator:
         self._directory = directory
         self._clock = clock
         self._imported = imported
-        self._subjects: Recent[bytes, _Known] = Recent(remembered)
+        self._subjects: RecentOfMany[bytes, _Known] = RecentOfMany(remembered)
 
     async def authenticate(self, presented: Presented) -> Outcome:
         """The subject of the presented key. Two valid keys are refused; the same one in two slots is one."""

@@ -7,11 +7,11 @@ from authz.authenticate.protocol import Authenticator
 from authz.authorize import HasRoles, HasScopes, ModelsAllowed, ModelsAny, ModelsListed, Rule
 from authz.authorize.conditions import compile_condition
 from authz.config.routes import AuthorizeEntry, RouteEntry
+from authz.course import Courses
 from authz.limit.caps import Caps
 from authz.limit.plan import Planners
 from authz.limit.planner import Planner
 from authz.limit.policy import Policy
-from authz.passage import Passages
 from authz.preference import Offer
 from authz.quota import Algorithm, Quota, Unit, Window
 from authz.route import Match, PathPattern, Route
@@ -65,7 +65,7 @@ def route_of(
         ),
         authenticate=combined,
         authorize=rules,
-        planners=Planners([Planner(policy) for policy in limits]),
+        courses=Courses(Planners([Planner(policy) for policy in limits]), remove),
         needs_model=by_model
         or any(rule.needs_model for rule in rules)
         or any(policy.needs_model for policy in limits)
@@ -75,7 +75,6 @@ def route_of(
         challenge=challenge(combined),
         authenticators=frozenset(names),
         remove=remove,
-        passages=Passages(remove),
         credential_params=frozenset(slot.name for slot in slots if slot.kind == "query"),
         credential_cookies=frozenset(slot.name for slot in slots if slot.kind == "cookie"),
         include_usage=entry.include_usage,

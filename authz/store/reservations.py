@@ -16,13 +16,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from authz.recent import RecentOfMany
 from authz.store.counting import State, pack, unpack
 from authz.store.protocols import Hold, Kind, Outcome
 from authz.store.shards import Shards
 
 REPLAY = 5_000  # ms: a gateway's own retry comes within this; later the same id is another attempt
 LATE = 86_400_000  # ms after its deadline that a reservation may still be settled
-SETTLED = 600_000  # ms that an id is known as settled, at least; at most twice that
+SETTLED = 600_000  # ms that an id is known as settled after anybody asked, at least; at most twice that
 GRAIN = 100  # ms: what is due is looked at in steps of this
 LATE_GRAIN = 60_000  # ms: a day of them is kept in few places
 ENDED_AT_ONCE = 100  # phases that end in one sweep: a pause of about a millisecond
@@ -108,12 +109,11 @@ class Reservations:
     ) -> None:
         self._on_expiry = on_expiry
         self._most_open, self._most_brief = most_open, most_brief
-        self._most_late, self._most_settled = most_late, most_settled
+        self._most_late = most_late
         self._known: Shards[Reservation] = Shards()
         self._brief = self._open = 0
         self._late: deque[str] = deque()
-        self._settled: dict[str, str] = {}  # id -> gateway
-        self._settled_before: dict[str, str] = {}
+        self._settled: RecentOfMany[str, str] = RecentOfMany(2 * most_settled)  # id -> gateway
         self._settled_turns_at = 0
         self._due: dict[int, dict[str, None]] = {}  # no sets, which the collector would visit
         self._due_order: list[int] = []
@@ -130,14 +130,14 @@ class Reservations:
         return known
 
     def was_settled(self, reservation: str) -> bool:
-        return reservation in self._settled or reservation in self._settled_before
+        return self._settled.get(reservation) is not None
 
     def find(self, reservation: str, gateway: str, now: int) -> Reservation | Outcome:
         """What may be settled at `now`, or why it may not."""
         known = self._known.get(reservation)
         if known is None:
             self._turn(now)
-            by = self._settled.get(reservation, self._settled_before.get(reservation))
+            by = self._settled.get(reservation)
             if by is None:
                 return Outcome.UNKNOWN
             return Outcome.ALREADY if by == gateway else Outcome.FOREIGN
@@ -189,13 +189,14 @@ class Reservations:
     def settle(self, name: str, now: int) -> None:
         """The reservation is done with; only that it was settled is remembered."""
         self._turn(now)
-        self._settled[name] = self._of(name).gateway
+        self._settled.put(name, self._of(name).gateway)
         self.forget(name)
 
     def _turn(self, now: int) -> None:
-        if now >= self._settled_turns_at or len(self._settled) >= self._most_settled:
-            long_ago = now >= self._settled_turns_at + SETTLED
-            self._settled_before, self._settled = {} if long_ago else self._settled, {}
+        if now >= self._settled_turns_at:
+            self._settled.turn()
+            if now >= self._settled_turns_at + SETTLED:  # nobody looked for so long
+                self._settled.turn()
             self._settled_turns_at = now + SETTLED
 
     def sweep(self, now: int) -> None:

@@ -139,8 +139,8 @@ def test_a_plan_is_as_the_first(seed: int) -> None:
 def test_the_same_request_again_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(0)
     made: list[object] = []
-    planners = scene.lab.rules.routes[0].planners
-    monkeypatch.setattr(type(planners), "_make", lambda *asked: made.append(asked) or Plan())
+    planners = scene.lab.rules.routes[0].courses.planners
+    monkeypatch.setattr(type(planners), "plan", lambda *asked: made.append(asked) or Plan())
     for _ in range(9):
         scene.holds(scene.lab.request(key=scene.keys[0]), first=False)
     assert len(made) == 1

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from authz.decision import Allow, Decision, Deny, Header
 from authz.reason import ANSWERS
+from authz.recent import Recent
 from authz.transport.check.reading import Read
 from authz.transport.dialect import rewritten, to_remove
 from authz.transport.headers import encode
@@ -71,7 +72,7 @@ def denied(deny: Deny) -> bytes:
     return status + _field(_DENIED, b"".join(parts)) + _field(_METADATA, _who(deny) + _described(deny))
 
 
-_kept: dict[int, tuple[Sequence[Header], bytes, bytes]] = {}
+_kept: Recent[int, tuple[Sequence[Header], bytes, bytes]] = Recent(_MOST_KEPT)
 
 
 def _steady(allow: Allow) -> tuple[bytes, bytes]:
@@ -81,13 +82,11 @@ def _steady(allow: Allow) -> tuple[bytes, bytes]:
     """
     kept = _kept.get(id(allow.steady))
     if kept is None or kept[0] is not allow.steady:
-        if len(_kept) >= _MOST_KEPT:
-            _kept.clear()
         parts: list[bytes] = []
         _add_headers(parts, _OK_HEADER, allow.steady)
         kept = (allow.steady, b"".join(parts), _who(allow))
         if allow.steady:
-            _kept[id(allow.steady)] = kept
+            _kept.put(id(allow.steady), kept)
     return kept[1], kept[2]
 
 
