@@ -21,6 +21,7 @@ from authz.subject import Subject
 LONGEST_KEY = 512  # characters; ours have 52, imported ones may be longer
 MOST_REMEMBERED = 2_097_152  # subjects; only a key on record has one
 
+_NEVER = 1 << 62
 _MALFORMED = Refused(Reason.KEY_MALFORMED)
 _NOT_A_KEY = Refused(Reason.KEY_MALFORMED, foreign=True)
 _UNKNOWN = Refused(Reason.KEY_UNKNOWN)
@@ -31,8 +32,13 @@ _DISABLED = Refused(Reason.USER_DISABLED)
 
 
 class _Known(Struct, frozen=True, gc=False):
-    """A subject and the very records that it was made of: it holds as long as they are the current ones."""
+    """A subject and the very records that it was made of: it holds as long as they are the current ones.
 
+    They are where the directory is as it was. Otherwise each is looked up.
+    """
+
+    revision: int
+    until: int  # ms; the key expires then
     key: Key
     user: User
     team: Team | None
@@ -96,6 +102,9 @@ class ApiKeyAuthenticator:
             return _NOT_A_KEY if looks_like_token(key) else _MALFORMED
         digest = sha256(key.encode()).digest()
         known = self._subjects.get(digest)
+        revision = self._directory.revision()  # before what is looked up: a change meanwhile makes another
+        if known is not None and known.revision == revision and now < known.until:
+            return known.subject
         if known is None:
             if key.startswith(PREFIX):
                 if not is_well_formed(key):
@@ -115,9 +124,11 @@ class ApiKeyAuthenticator:
         team_name = record.team or user.team
         team = self._directory.team(team_name) if team_name else None
         if known is not None and known.key is record and known.user is user and known.team is team:
-            return known.subject
-        subject = self._subject(record, user, team_name, team)
-        self._subjects.put(digest, _Known(record, user, team, subject))
+            subject = known.subject
+        else:
+            subject = self._subject(record, user, team_name, team)
+        until = record.expires_at if record.expires_at is not None else _NEVER
+        self._subjects.put(digest, _Known(revision, until, record, user, team, subject))
         return subject
 
     def _subject(self, key: Key, user: User, team_name: str | None, team: Team | None) -> Subject:

@@ -45,11 +45,16 @@ class MemoryDirectory:
         self.users: dict[str, User] = {}
         self.teams: dict[str, Team] = {}
         self.asked: list[bytes] = []
+        self.changes = 0
         self.uses: list[tuple[str, int]] = []
         for record in records:
             self.put(record)
 
+    def revision(self) -> int:
+        return self.changes
+
     def put(self, record: Key | User | Team) -> None:
+        self.changes += 1
         if isinstance(record, Key):
             self.keys[record.digest] = record
         elif isinstance(record, User):

@@ -111,6 +111,28 @@ async def test_revoking_is_in_force_at_once(store: ServiceStore) -> None:
     assert found.revoked_at == NOON + 5
 
 
+async def test_each_change_of_who_may_is_another_revision(store: ServiceStore) -> None:
+    seen = {store.directory.revision()}
+
+    def is_another() -> bool:
+        revision = store.directory.revision()
+        if revision in seen:
+            return False
+        seen.add(revision)
+        return True
+
+    store.registry.put_team(Team(name="nlp"))
+    assert is_another()
+    store.registry.add_key(a_key(team="nlp"))
+    assert is_another()
+    store.registry.put_key(a_key(team="nlp", revoked_at=NOON))
+    assert is_another()
+    store.registry.put_user(User(name="alice", disabled=True))
+    assert is_another()
+    store.registry.remove_user("alice")
+    assert is_another()
+
+
 @pytest.mark.parametrize("key", [a_key("missing"), replace(a_key(), digest=b"\1" * 32)])
 async def test_only_a_known_key_is_put(store: ServiceStore, key: Key) -> None:
     store.registry.add_key(a_key())

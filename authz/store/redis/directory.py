@@ -71,6 +71,9 @@ class RedisDirectory:
 
     # -- look-ups ----------------------------------------------------------------------------------
 
+    def revision(self) -> int:
+        return self._recent().revision
+
     def key(self, digest: bytes) -> Key | None:
         return self._recent().keys.get(digest)
 

@@ -1,6 +1,7 @@
 """The records in memory: dictionaries, in which a record is replaced whole."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from operator import itemgetter
 from threading import Lock
 
@@ -15,6 +16,9 @@ Found = tuple[Kind, str, bytes | None]
 """A record as it stands in Redis: its kind, its name, its body; None: it is gone."""
 
 
+_REVISIONS = count(1)  # no two mirrors have the same
+
+
 class Mirror:
     """What was read, as of `seen`: the id of the latest note of a change that is in it; None: of none.
 
@@ -23,6 +27,7 @@ class Mirror:
 
     def __init__(self, seen: bytes | None) -> None:
         self.seen = seen
+        self.revision = next(_REVISIONS)
         self._advancing = Lock()
         self.keys: dict[bytes, Key] = {}
         self.users: dict[str, User] = {}
@@ -51,6 +56,12 @@ class Mirror:
 
     def put(self, found: Iterable[Found]) -> None:
         """Raises StoreUnavailable for a record that cannot be read."""
+        try:
+            self._put(found)
+        finally:
+            self.revision = next(_REVISIONS)
+
+    def _put(self, found: Iterable[Found]) -> None:
         models, policies = None, set()
         for kind, name, body in found:
             match kind:

@@ -33,6 +33,7 @@ class MirrorDirectory:
         self._lock = Lock()
         self._version = -1
         self._seen = 0
+        self._revision = 0
         self._keys: dict[bytes, Key] = {}
         self._users: dict[str, User] = {}
         self._teams: dict[str, Team] = {}
@@ -40,6 +41,9 @@ class MirrorDirectory:
         self._adjustments: dict[str, Adjustments] = {}
         self._used: dict[str, int] = {}
         self.load()
+
+    def revision(self) -> int:
+        return self._revision
 
     def key(self, digest: bytes) -> Key | None:
         return self._keys.get(digest)
@@ -82,6 +86,7 @@ class MirrorDirectory:
             self._models = _models(self._database)
             policies = read("SELECT DISTINCT policy FROM adjustments")
             self._adjustments = {policy: _adjustments(self._database, policy) for (policy,) in policies}
+            self._revision += 1  # after what it tells of: kept too long by nobody
 
     def poll(self) -> None:
         """`follow`, if anybody committed anything (PRAGMA data_version)."""
@@ -100,6 +105,7 @@ class MirrorDirectory:
             if complete:
                 for kind, name in dict.fromkeys((kind, name) for _, kind, name in rows):
                     self._replace(kind, name)
+                    self._revision += 1
                 if rows:
                     self._seen = rows[-1][0]
         if not complete:
@@ -152,6 +158,11 @@ class QueryDirectory:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._asked = 0
+
+    def revision(self) -> int:
+        self._asked += 1  # who knows what others changed
+        return self._asked
 
     def key(self, digest: bytes) -> Key | None:
         body = self._database.one("SELECT body FROM keys WHERE digest = ?", (digest,))
