@@ -51,7 +51,7 @@ class Figures(msgspec.Struct, frozen=True):
     growing_us: float  # the same while counters are made
     pause_ms: float  # the longest decision, settlement, collection or upkeep, in thread CPU time
     bytes_per_key: float  # of its record
-    bytes_per_caller: float  # what the first request of each leaves: its counter, and all that is kept of it
+    bytes_per_caller: float  # what the first request of each leaves: its counter, what is kept of the caller, an entry in the ledger
     bytes_per_counter: float  # of those the counter alone: name, state, and its place in a table
     admitted: int  # of `expected`
     expected: int
@@ -153,7 +153,6 @@ def measure(count: int, decisions: int = DECISIONS) -> Figures:
     for start in range(0, count, BETWEEN):
         growing += decide(keys[start : start + BETWEEN])
     grown = resident_bytes() - before
-    counters = bytes_of_counters(lab)
     evenly = [chance.choices(keys, k=decisions // BATCHES) for _ in range(BATCHES)]
     weights = list(accumulate((at + 1) ** -_EXPONENT for at in range(count)))
     skewed = [chance.choices(keys, cum_weights=weights, k=decisions // BATCHES) for _ in range(BATCHES)]
@@ -163,6 +162,7 @@ def measure(count: int, decisions: int = DECISIONS) -> Figures:
         uniform.append(decide(one))
         zipf.append(decide(other))
     gc.callbacks.remove(course.collector)
+    counters = bytes_of_counters(lab)
     return Figures(
         keys=count,
         uniform_us=sorted(uniform)[BATCHES // 2] / (decisions // BATCHES) * 1e6,

@@ -189,7 +189,7 @@ class Directory(Protocol):
     """Look-ups on the hot path: a service has all of it in memory, so none waits. Raises StoreUnavailable."""
 
     def revision(self) -> int:
-        """Another number after each change of a key, a user or a team: till then what was made of them holds."""
+        """Another number after each change of a key, user or team: until then what was made of them holds."""
         ...
 
     def key(self, digest: bytes) -> Key | None: ...

@@ -25,6 +25,7 @@ from authz.store.trials import Trial, Trials
 from authz.store.troubles import Troubles
 
 GROUP_S = 0.02  # how long a commit that is waited for lets others come along
+USED_MS = 5_000  # when keys were last used is written this often: a thread that wakes delays who decides
 TRIM_MS = 600_000
 LEDGER_KEPT_MS = 90 * 86_400_000  # until the configuration says otherwise
 TRIM_ROWS = 2_000  # refusals written since the last trim that call for one, whatever the time
@@ -63,6 +64,7 @@ class Writer:
         self._waiting: list[asyncio.Future[None]] = []  # who waits for the next
         self._soon: asyncio.TimerHandle | None = None
         self._bringing_in = Lock()
+        self._used_at = 0  # ms
         self._trim_at = 0
         self._untrimmed = 0  # refusals written since the last trim; the thread's own
         self._ledger_is_long = False  # entries too old are left from the last trim
@@ -89,7 +91,7 @@ class Writer:
     def _begin(self, now: int) -> None:
         """Hand the thread what has gathered, or once more what it could not write."""
         if self._batch is None:
-            self._batch = self._gather()
+            self._batch = self._gather(now)
             self._in_batch, self._waiting = self._waiting, []
             if self._batch is None:
                 self._tell(None)
@@ -99,7 +101,7 @@ class Writer:
         if self._batch is not None or trimming or self._ledger_is_long or self._has_news:
             self._writing = self._thread.submit(self._write, self._batch, now, trimming)
 
-    def _gather(self) -> Batch | None:
+    def _gather(self, now: int) -> Batch | None:
         generation, changes, journal = None, _NOTHING, self._journal
         rows: Sequence[Row] = ()
         tried: Sequence[Trial] = ()
@@ -110,7 +112,11 @@ class Writer:
             if journal.may_flip and (self._engine.has_changes or not journal.is_empty):
                 generation = journal.flip()
                 changes = self._engine.take_changes()
-        batch = Batch(generation, changes, self._mirror.take_used(), rows, tried)
+        used: Mapping[str, int] = {}
+        if now >= self._used_at or self._is_closed:
+            self._used_at = now + USED_MS
+            used = self._mirror.take_used()
+        batch = Batch(generation, changes, used, rows, tried)
         return batch if batch else None
 
     def _write(self, batch: Batch | None, now: int, trimming: bool) -> None:
@@ -215,7 +221,7 @@ class Writer:
         self._conclude()
         try:
             for _ in range(2):
-                batch = self._batch or self._gather()
+                batch = self._batch or self._gather(self._clock())
                 if batch is None:
                     break
                 commit(self._database, batch)
