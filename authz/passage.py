@@ -1,5 +1,7 @@
 """What every request of one caller carries upstream."""
 
+from functools import lru_cache
+
 from msgspec import Struct
 
 from authz.decision import Header
@@ -16,6 +18,12 @@ class Passage(Struct, frozen=True, gc=False):
 
     upstream: tuple[Header, ...]
     remove: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same object of all callers for whom the same names are removed: there may be a million."""
+    return names
 
 
 def passage_of(
@@ -45,5 +53,5 @@ def passage_of(
     return Passage(
         tuple(upstream),
         # A gateway may remove after it sets: no name stands in both lists.
-        tuple([name for name in (*remove, *named, "x-authz-backend") if name not in present]),
+        _shared(tuple([name for name in (*remove, *named, "x-authz-backend") if name not in present])),
     )

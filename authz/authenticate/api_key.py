@@ -128,7 +128,7 @@ class ApiKeyAuthenticator:
         else:
             subject = self._subject(record, user, team_name, team)
         until = record.expires_at if record.expires_at is not None else _NEVER
-        self._subjects.put(digest, _Known(revision, until, record, user, team, subject))
+        self._subjects.put(record.digest, _Known(revision, until, record, user, team, subject))
         return subject
 
     def _subject(self, key: Key, user: User, team_name: str | None, team: Team | None) -> Subject:

@@ -49,14 +49,14 @@ def shown(limit: Limit) -> Shown | None:
     """None: it is a shadow, of which nothing is shown."""
     if limit.shadow:
         return None
-    policy, head = _spelled(limit.policy, limit.unit, limit.quota, limit.window_seconds)
+    policy, head, quota = _spelled(limit.policy, limit.unit, limit.quota, limit.window_seconds)
     key = ""
     if limit.partition:
         key = f";pk=:{b64encode(sha256(limit.partition.encode()).digest()[:_KEY_BYTES]).decode()}:"
     return Shown(
         unit=limit.unit,
         timed=limit.unit != Unit.CONCURRENCY,
-        quota=str(limit.quota),
+        quota=quota,
         policy=policy + key,
         head=head,
         tail=key,
@@ -64,11 +64,11 @@ def shown(limit: Limit) -> Shown | None:
 
 
 @lru_cache(maxsize=1024)
-def _spelled(policy: str, unit: str, quota: int, window_seconds: int) -> tuple[str, str]:
-    """The RateLimit-Policy item and the beginning of the RateLimit item, without a partition."""
+def _spelled(policy: str, unit: str, quota: int, window_seconds: int) -> tuple[str, str, str]:
+    """The RateLimit-Policy item, the beginning of the RateLimit item, both without a partition; the quota."""
     name = f'"{quote_name(policy)}"'
     window = f";w={window_seconds}" if window_seconds > 0 and unit != Unit.CONCURRENCY else ""
-    return f"{name};q={min(quota, LARGEST)}{_UNIT[Unit(unit)]}{window}", f"{name};r="
+    return f"{name};q={min(quota, LARGEST)}{_UNIT[Unit(unit)]}{window}", f"{name};r=", str(quota)
 
 
 class HasShown(Protocol):
