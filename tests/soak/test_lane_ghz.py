@@ -68,6 +68,8 @@ def test_every_call_is_answered_once(tmp_path: Path, connections: int) -> None:
     protoset.write_bytes(descriptors(external_auth_pb2.DESCRIPTOR).SerializeToString())
     with AuthzService(tmp_path / "authz", CONFIG) as service:
         key = service.run("keys", "create", "--user", "alice")["key"]
+        service.stop()
+        service.start()  # by now it knows the key: otherwise that is within a second
         asked = (
             "POST /v1/chat/completions HTTP/1.1\r\nhost: llm.test\r\ncontent-type: application/json\r\n"
             f'authorization: Bearer {key}\r\ncontent-length: 13\r\n\r\n{{"model":"m"}}'
