@@ -14,7 +14,8 @@ from authz.refusal import Refusal
 from authz.request import Request
 
 LONGEST_TARGET = 8192
-LONGEST_KNOWN = 512  # characters of a target or a host that is remembered
+LONGEST_HOST = 255
+LONGEST_KNOWN = 512  # characters of method, target and host, together, that are remembered
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # Backends exist that obey these, so the method judged here would not be the method executed.
@@ -26,7 +27,10 @@ _PLAIN = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?", re.ASCII)
 _ESCAPE = re.compile(r"%(?:([0-9A-F]{2})|)")
 _QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]|^`{}\"<>\\-]|%[0-9A-Fa-f]{2})*", re.ASCII)
 _HOST = re.compile(r"((?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+|\[[0-9A-Fa-f:.]+\])(\.?)(?::(\d{1,5}))?", re.ASCII)
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+# What _PLAIN takes as it is: servers decode a path before they choose a handler, so that has one spelling.
+_NEEDS_NO_ESCAPE = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@"
+)
 _METHODS = frozenset(METHODS)
 _SEPARATORS = frozenset(b"/\\;%?#")
 
@@ -42,10 +46,10 @@ class Target(Struct, frozen=True, gc=False):
 
 def read(request: Request) -> Target | Refusal:
     """The request's canonical target, or why it has none (attacks 1-19)."""
-    target = request.target
+    method, target, host = request.method, request.target, request.host
     # A query may hold a credential, and is seldom the same: only what has none is remembered.
-    common = "?" not in target and len(target) <= LONGEST_KNOWN and len(request.host) <= LONGEST_KNOWN
-    read = (_known_target if common else _target)(request.method, target, request.host)
+    common = "?" not in target and len(method) + len(target) + len(host) <= LONGEST_KNOWN
+    read = (_known_target if common else _target)(method, target, host)
     if _OVERRIDES.isdisjoint(request.headers) or isinstance(read, Refusal):
         return read
     name = next(name for name in METHOD_OVERRIDES if name in request.headers)
@@ -109,7 +113,7 @@ def _odd_path_fault(path: str) -> str | None:
             return "holds an encoded separator"
         if byte < 0x20 or byte == 0x7F:
             return "holds an encoded control character"
-        if byte in _UNRESERVED:
+        if byte in _NEEDS_NO_ESCAPE:
             return "encodes a character that needs no encoding"
         decoded.append(byte)
         position += 3
@@ -120,10 +124,14 @@ def _odd_path_fault(path: str) -> str | None:
     return None
 
 
-@lru_cache(maxsize=1024)
 def canonical_host(host: str) -> str | None:
     """Lower case, no trailing dot, no default port; None when it is not a host (RFC 9110 7.2)."""
-    match = _HOST.fullmatch(host) if len(host) <= 255 else None
+    return _known_host(host) if len(host) <= LONGEST_HOST else None
+
+
+@lru_cache(maxsize=1024)
+def _known_host(host: str) -> str | None:
+    match = _HOST.fullmatch(host)
     if match is None:
         return None
     name, _, port = match.groups()

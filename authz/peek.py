@@ -21,6 +21,7 @@ from authz.request import BodyState, Request
 LONGEST_MODEL = 256
 MOST_CHOICES = 128
 MOST_PROMPTS = 2048  # as many inputs as the OpenAI API takes in one request
+MOST_COMMAS = 200_000  # in a list of prompts of several kinds: bounds the work on a hostile one
 LONGEST_NUMBER = 32
 MOST_NAMES_KNOWN = 24  # members of a body whose shape is remembered: names are up to 256 characters long
 
@@ -291,6 +292,8 @@ def _count(members: dict[str, bytes], name: str) -> int:
     elif first == b"[" and b'"' not in raw and b"{" not in raw:
         count = raw.count(b"[") - 1
     elif first == b"[" or (first == b"{" and name == "prompt"):
+        if raw.count(b",") > MOST_COMMAS:
+            raise _Fault(Reason.BAD_PARAMETER, f"`{name}` is too long for a list of several kinds.", name)
         count = len(_items.decode(raw))
     else:
         count = 1

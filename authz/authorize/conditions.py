@@ -16,13 +16,23 @@ from authz.authorize.rules import Asked, Meets
 
 Reader = Callable[[Asked], Any]
 
+
+def _parameters(query: str) -> dict[str, str]:
+    """Raises ValueError where one came twice: of two some servers take the first, and others the last."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise ValueError("a parameter came twice")
+    return parameters
+
+
 _READERS: Mapping[str, tuple[str, Reader]] = {
     "request.method": ("string", lambda asked: asked.target.method),
     "request.path": ("string", lambda asked: asked.target.path),
     "request.host": ("string", lambda asked: asked.target.host),
     "request.scheme": ("string", lambda asked: asked.request.scheme),
     "request.headers": ("texts", lambda asked: asked.request.headers),
-    "request.query": ("texts", lambda asked: dict(parse_qsl(asked.target.query, keep_blank_values=True))),
+    "request.query": ("texts", lambda asked: _parameters(asked.target.query)),
     "request.gateway": ("string", lambda asked: asked.request.gateway.name),
     "request.stream": ("bool", lambda asked: asked.peek.stream),
     "request.max_tokens": ("int", lambda asked: asked.peek.max_output or 0),

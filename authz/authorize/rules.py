@@ -151,7 +151,7 @@ class Meets(Struct, frozen=True):
         why = (
             "is false"
             if met is False
-            else "cannot be evaluated: a key is missing, or a value of another kind"
+            else "cannot be evaluated: a key is missing, a value of another kind, or a parameter came twice"
         )
         message = "The caller does not meet a condition of this route."
         return Refusal(Reason.NOT_AUTHORIZED, message, detail=f"The condition `{self.text}` {why}.")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from authz.canonical import METHODS
+from authz.canonical import METHOD_OVERRIDES, METHODS
 from authz.config.base import Wrong, nearest, shorten, spell
 from authz.config.words import text_of
 
@@ -25,6 +25,11 @@ _FRAMING = frozenset(
         "upgrade",
     ]
 )
+# What gateways and servers obey: a claim's text in one of them would lead a request elsewhere (attack 114).
+_OBEYED = frozenset(
+    {"authorization", "content-encoding", "content-type", "cookie", "forwarded", *METHOD_OVERRIDES}
+)
+_OBEYED_KINDS = ("proxy-", "sec-", "x-envoy-", "x-forwarded-", "x-original-", "x-rewrite-")
 
 
 def _header(value: Any) -> str:
@@ -41,9 +46,7 @@ def _header(value: Any) -> str:
 
 def _upstream_header(value: Any) -> str:
     name = _header(value)
-    if name in {"authorization", "cookie", "forwarded"} or name.startswith(
-        ("x-forwarded-", "proxy-", "sec-")
-    ):
+    if name in _OBEYED or name.startswith(_OBEYED_KINDS):
         raise Wrong(f"the header {name} has a meaning of its own upstream; choose another")
     return name
 

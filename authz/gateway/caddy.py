@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from jinja2 import Environment
 
 from authz.gateway.own_answers import (
+    INVALID_METHOD,
     INVALID_PATH,
     INVALID_REQUEST,
     TOO_LARGE,
@@ -40,6 +41,7 @@ _NAME = "([^, ]+)"
 _ERRORS: tuple[tuple[str, OwnAnswer], ...] = (
     ("vars {err.status_code} 413", TOO_LARGE),
     ("vars {err.status_code} 400", INVALID_PATH),
+    ("vars {err.status_code} 405", INVALID_METHOD),  # longer than 32 characters
     ("vars {vars.authz_stage} allowed", UPSTREAM_UNAVAILABLE),
 )
 

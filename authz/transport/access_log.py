@@ -58,23 +58,29 @@ class AccessLog:
         certificate: PeerCertificate | None = None,
     ) -> bytes:
         """Messages in, a serialized StreamAccessLogsResponse out. Runs in a task. Raises Refused."""
-        gateway = self.gateways.identify(GatewayKind.ENVOY, token, peer, certificate)
-        if gateway is None or not gateway.proven:
-            raise Refused(
-                PERMISSION_DENIED, "The gateway did not prove itself by its token or its certificate."
-            )
+        self._proven(token, peer, certificate)
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
         try:
             async for message in messages:
-                await self.take(message, gateway)
+                # A stream outlives reloads and certificates: what opened it may be worth nothing now.
+                await self.take(message, self._proven(token, peer, certificate))
         except asyncio.CancelledError:
             if not self._draining:
                 raise
         finally:
             self._streams.discard(task)
         return _ANSWER
+
+    def _proven(self, token: str | None, peer: str, certificate: PeerCertificate | None) -> Gateway:
+        """The gateway that this proves as of now. Raises Refused."""
+        gateway = self.gateways.identify(GatewayKind.ENVOY, token, peer, certificate)
+        if gateway is None or not gateway.proven:
+            raise Refused(
+                PERMISSION_DENIED, "The gateway did not prove itself by its token or its certificate."
+            )
+        return gateway
 
     async def take(self, message: bytes, gateway: Gateway) -> None:
         """Settle and extend by one message of a stream. One bad entry never ends it.

@@ -10,11 +10,17 @@ UNIX = "unix"
 UNKNOWN = ""
 IPAddress = IPv4Address | IPv6Address
 
+_LONGEST = 45  # characters: an IPv6 address that ends in an IPv4 one
 
-@lru_cache(maxsize=4096)
+
 def parse_address(text: str) -> IPAddress | None:
     """One address without port or zone; an IPv4 address in IPv6 clothing is the IPv4 one (attacks 41, 42)."""
-    if "%" in text or len(text) > 45:
+    return _known_address(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _known_address(text: str) -> IPAddress | None:
+    if "%" in text:
         return None
     try:
         address = ip_address(text)
@@ -23,14 +29,19 @@ def parse_address(text: str) -> IPAddress | None:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
-@lru_cache(maxsize=4096)
 def client_address(forwarded_for: str) -> str | None:
     """The client's address out of X-Forwarded-For, where no proxy stands before the gateway; None: unknown.
 
     Such gateways name exactly one address. Where there are more, the last is
     what the gateway itself saw (attack 40).
     """
-    address = parse_address(forwarded_for.rpartition(",")[2].strip(" \t"))
+    last = forwarded_for.rpartition(",")[2].strip(" \t")
+    return _spelled(last) if len(last) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _spelled(text: str) -> str | None:
+    address = parse_address(text)
     return str(address) if address is not None else None
 
 

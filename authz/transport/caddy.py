@@ -4,6 +4,7 @@ https://caddyserver.com/docs/caddyfile/directives/forward_auth
 """
 
 from authz.decision import Allow
+from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import BodyState, GatewayKind, Request
 from authz.transport.body import body_state, framed_state
@@ -29,6 +30,13 @@ def _state(call: Call, body: bytes) -> BodyState:
 
 
 def read(call: Call, body: bytes) -> Request | Refusal:
+    """Caddy passes trailers on, to us and to the model server, and cannot be told to take them off.
+
+    Many a server (uvicorn) counts them among the headers: `X-Authz-User` could come once more (attack 96).
+    """
+    if "trailer" in call.fields.gateway:
+        text = "Trailers are not accepted. Send what they hold as headers."
+        return Refusal(Reason.BAD_HEADER, text, "trailer")
     return read_forwarded(
         call,
         body,

@@ -30,6 +30,8 @@ class TrustedHops:
 
         Where every proxy is trusted, the first of them asked by itself.
         """
+        if len(forwarded_for) > _LONGEST:
+            return None
         if forwarded_for in self._known:
             return self._known[forwarded_for]
         found = self._walk(forwarded_for)
@@ -39,8 +41,6 @@ class TrustedHops:
         return found
 
     def _walk(self, forwarded_for: str) -> str | None:
-        if len(forwarded_for) > _LONGEST:
-            return None
         hops = [hop.strip(" \t") for hop in forwarded_for.split(",")]
         client: str | None = None
         passed = [hop for hop in reversed(hops) if hop]

@@ -64,6 +64,32 @@ def test_30_connection_strips_no_identity(way: Way) -> None:
     assert received.header("x-authz-user") == "sso:alice"
 
 
+TRAILERS = {
+    "of ours": "X-Authz-User: spoofed",
+    "of ours that is not set": "X-Authz-Team: spoofed",
+    "a claim's header": "X-Is-Admin: spoofed",
+    "of a gateway": "X-Forwarded-Proto: spoofed",
+}
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "not announced"])
+@pytest.mark.parametrize("case", TRAILERS)
+def test_96_no_trailer_becomes_a_header(way: Way, case: str, announced: bool) -> None:
+    """It comes when everything is decided, and servers there are (uvicorn) that count it among the headers."""
+    line = TRAILERS[case]
+    sent = [*bearer(way.idp.token()).items(), ("Transfer-Encoding", "chunked")]
+    if announced:
+        sent.append(("Trailer", line.partition(":")[0]))
+    way.model.received.clear()
+    body = b"5\r\nhello\r\n0\r\n" + line.encode() + b"\r\n\r\n"
+    data = request_bytes("POST", "/sso", [*sent], body, host="localhost", length=False)
+    port = way.site.gateways[way.kind].around.https
+    answer = exchange(port, data, tls=way.site.certificates.trust(), method="POST")
+    assert answer.status in (200, 400)
+    assert "spoofed" not in repr(way.model.received)
+    assert len(way.model.received) == (answer.status == 200)
+
+
 def test_31_a_header_is_found_however_it_is_written(way: Way) -> None:
     """The config says X-APIKEY."""
     key = way.site.key().key

@@ -1,6 +1,7 @@
 """Authorization: all rules must agree, and nothing is open by default."""
 
 import pytest
+from msgspec.structs import replace
 
 from authz.authorize import (
     Asked,
@@ -159,6 +160,19 @@ def test_conditions(condition: str, met: bool) -> None:
     )
     refusal = compile_condition(condition).refuses(asked(subject, "small"))
     assert (refusal is None) is met
+
+
+@pytest.mark.parametrize("query", ["tier=gold&tier=free", "tier=free&tier=gold", "tier=gold&ti%65r=gold"])
+@pytest.mark.parametrize(
+    "condition", ["request.query.tier == 'gold'", "request.query.tier != 'free'", "!has(request.query.trial)"]
+)
+def test_no_condition_takes_one_of_two_parameters(condition: str, query: str) -> None:
+    """The model server may take the other."""
+    rule = compile_condition(condition)
+    once, twice = (replace(asked(who(), None), target=replace(TARGET, query=q)) for q in ("tier=gold", query))
+    assert rule.refuses(once) is None
+    assert rule.refuses(twice).reason is Reason.NOT_AUTHORIZED
+    assert "came twice" in rule.refuses(twice).detail
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,31 @@ def test_shorthand_counts_by_key_and_none_counts_all() -> None:
     assert config.limits["b"].partition_by == ()
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("X-Envoy-Upstream-Rq-Timeout-Ms", "x-envoy-original-path", "X-Original-URL", "x-rewrite-url"),
+        *("X-HTTP-Method-Override", "X-Forwarded-Host", "Cookie", "content-type", "Host", "x-authz-backend"),
+    ],
+)
+def test_attack_114_no_claim_leads_a_request_elsewhere(header: str) -> None:
+    with pytest.raises(ConfigErrors) as raised:
+        loads(
+            f"""
+authenticators:
+  sso:
+    type: jwt
+    jwks_url: https://idp.test/keys
+    issuers: [https://idp.test]
+    claim_headers: {{note: {header}}}
+""",
+            environ=ENVIRON,
+        )
+    [message] = [str(problem) for problem in raised.value.problems if "header" in str(problem)]
+    assert "authz.yaml:7:" in message
+    assert header.lower() in message or "x-authz-" in message
+
+
 def test_headers_are_compared_in_lower_case() -> None:
     config = loads(
         """

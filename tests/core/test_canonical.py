@@ -7,6 +7,7 @@ from authz.canonical import Target, canonical_host, path_fault, read
 from authz.reason import Reason
 from authz.refusal import Refusal
 from authz.request import Gateway, GatewayKind, Request
+from authz.route import PathPattern
 
 EDGE = Gateway(name="edge", kind=GatewayKind.ENVOY, proven=True)
 
@@ -73,6 +74,11 @@ def test_canonical_paths_pass(path: str) -> None:
         (8, "/v1/ä"),
         (9, "/%252e%252e/admin"),
         (9, "/v1/%41"),
+        (9, "/v1/models/llama3%3A8b"),
+        (9, "/a%40b"),
+        (9, "/%28x%29"),
+        (9, "/it%27s"),
+        (9, "/a%2Cb%2B%3D%26%21%24%2A"),
         (13, "http://other.test/v1/models"),
         (14, "*"),
         (14, ""),
@@ -146,6 +152,28 @@ def test_a_method_override_is_refused(name: str) -> None:
     answer = read(ask("/", headers={name: "DELETE"}))
     assert isinstance(answer, Refusal)
     assert answer.reason is Reason.BAD_HEADER
+
+
+def test_attack_9_no_escape_goes_round_a_route_that_is_written_out() -> None:
+    """Servers decode a path before they choose a handler: both spellings are one path to them."""
+    strict, rest = (PathPattern.parse(text) for text in ("/v1/models/big:unload", "/v1/*"))
+    asked = read(ask("/v1/models/big:unload"))
+    assert isinstance(asked, Target)
+    assert strict.match(asked.path) is not None
+    for twin in ("/v1/models/big%3Aunload", "/v1/models/b%69g:unload"):
+        assert rest.match(twin) is not None, "it would take the next route"
+        assert isinstance(read(ask(twin)), Refusal)
+
+
+def test_what_is_remembered_is_short() -> None:
+    """However long what clients send is: they choose all of it, and need no credential."""
+    for caches in (canonical._known_target, canonical._known_host):
+        caches.cache_clear()
+    long = "A" * 60_000
+    for request in (ask("/", method=long), ask("/" + long), ask("/", host=long), ask("/?x", host=long)):
+        assert isinstance(read(request), Refusal)
+    assert canonical._known_target.cache_info().currsize == 0
+    assert canonical._known_host.cache_info().currsize == 0
 
 
 def test_no_query_is_remembered() -> None:

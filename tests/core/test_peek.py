@@ -64,6 +64,8 @@ def test_finds_where_a_member_stands() -> None:
         ('{"input": "a"}', 1),
         ('{"input": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}', 1),
         ('{"prompt": []}', 1),
+        ('{"prompt": [[1, 2], "a", {"prompt_string": "b, c"}]}', 3),
+        ('{"prompt": [[' + "1," * 150_000 + '1], "a"]}', 2),
     ],
 )
 def test_counts_prompts(body: str, prompts: int) -> None:
@@ -199,10 +201,13 @@ def test_no_body_is_nothing() -> None:
         b'{"stream":[' + b"1," * (FOUR_MB // 2) + b"1]}",
         b'{"prompt":[' + b"[]," * (FOUR_MB // 3) + b"[]]}",
         b'{"prompt":["a",' + b"1," * (FOUR_MB // 2) + b"1]}",
+        b'{"prompt":[' + b"[]," * (FOUR_MB // 3) + b'"a"]}',
+        b'{"prompt":[{},' + b"1," * (FOUR_MB // 2) + b"1]}",
         b'{"input":[' + b'"a",' * 49_000 + b'"a"]}',
     ],
     ids=["fields", "nested fields", "many fields", "a long name", "a long name in escapes", "model is lists",
-         "model is an object", "stream is a list", "prompts of nothing", "mixed prompts", "many inputs"],
+         "model is an object", "stream is a list", "prompts of nothing", "mixed prompts",
+         "lists and a text", "an object and numbers", "many inputs"],
 )  # fmt: skip
 def test_attack_92_what_is_too_much_is_refused_early(body: bytes) -> None:
     begun = time.thread_time()

@@ -33,6 +33,15 @@ def test_what_go_refuses_by_itself_is_a_bare_400(
     assert not model.received()
 
 
+def test_19_a_method_that_caddy_takes_for_none_by_its_length(
+    gateway: Caddy, tls: ssl.SSLContext, authz: StubAuthz, model: DemoModel
+) -> None:
+    response = exchange(gateway.around.https, request_bytes("A" * 33, "/echo", host="localhost"), tls=tls)
+    assert (response.status, response.json()["error"]["code"]) == (400, "invalid_method")
+    assert not authz.asked
+    assert not model.received()
+
+
 @pytest.mark.parametrize(
     ("sent", "judged"),
     [

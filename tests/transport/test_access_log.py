@@ -16,6 +16,9 @@ from authz.store.protocols import StoreUnavailable
 from authz.transport import access_log
 from authz.transport.access_log import AccessLog
 from authz.transport.access_log_entry import DECISION, RESERVATION, USAGE, End, Running, read_entry
+from authz.transport.gateways import GatewayEntry, GatewayRegistry
+from authz.transport.lane import Refused
+from authz.transport.peer_certificate import PeerCertificate
 from authz.transport.serve_grpcio import GrpcioServer
 from authz.transport.serve_lane import LaneServer
 from authz.usage import Usage
@@ -237,6 +240,40 @@ async def test_attack_105_only_a_proven_gateway_is_listened_to(
         await stream(channel, message(entry("rsv_1")), metadata=metadata)
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert service.settled == []
+
+
+@pytest.mark.parametrize("kind", GRPC_SERVERS)
+async def test_attack_105_a_stream_ends_with_the_token_that_opened_it(
+    service: FakeService, kind: str
+) -> None:
+    """Streams last as long as their gateway, longer than a config that a reload replaces."""
+    log = AccessLog(service, registry())
+    server = await start_grpc(kind, grpc_app(service), log)
+    async with aio.insecure_channel(str(server.address)) as channel:
+        call = channel.stream_unary(STREAM)(metadata=PROOF)
+        await call.write(message(entry("rsv_1")))
+        while not service.settled:
+            await asyncio.sleep(0.01)
+        log.gateways = GatewayRegistry([])
+        await call.write(message(entry("rsv_2")))
+        assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
+    await server.stop()
+    assert [report.reservation for report in service.reports] == ["rsv_1"]
+
+
+async def test_attack_105_a_stream_ends_with_the_certificate_that_opened_it(service: FakeService) -> None:
+    now = [0.0]
+    edge = GatewayEntry(name="edge", kind=GatewayKind.ENVOY, fingerprints=("f",))
+    log = AccessLog(service, GatewayRegistry([edge], clock=lambda: now[0]))
+
+    async def messages() -> AsyncIterator[bytes]:
+        yield message(entry("rsv_1"))
+        now[0] = 11
+        yield message(entry("rsv_2"))
+
+    with pytest.raises(Refused):
+        await log.stream(messages(), None, "127.0.0.1", PeerCertificate(frozenset(), "f", 0, 10))
+    assert [report.reservation for report in service.reports] == ["rsv_1"]
 
 
 async def test_a_large_node_and_many_entries(channel: aio.Channel, service: FakeService) -> None:

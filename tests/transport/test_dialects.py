@@ -378,6 +378,12 @@ async def test_too_many_headers_are_refused() -> None:
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "invalid_header"), "attack 110"
 
 
+async def test_trailers_are_refused_where_the_gateway_passes_them_on() -> None:
+    method, path, headers = original(GatewayKind.CADDY, headers=[("Trailer", "X-Authz-User")])
+    answer = await ask(http_app(FakeService()), path, headers, method=method)
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "invalid_header"), "attack 96"
+
+
 async def test_a_control_character_in_a_header_is_refused() -> None:
     method, path, headers = original(GatewayKind.CADDY, headers=[("authorization", "Bearer a\x00b")])
     answer = await ask(http_app(FakeService()), path, headers, method=method)

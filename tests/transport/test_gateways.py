@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from authz.request import GatewayKind
+from authz.transport import address as addresses
 from authz.transport.address import UNIX, UNKNOWN, client_address, grpc_peer, is_loopback, parse_address
 from authz.transport.gateways import GatewayEntry, GatewayRegistry
 from authz.transport.peer_certificate import PeerCertificate
@@ -129,6 +130,14 @@ def test_no_repr_shows_the_token() -> None:
 )
 def test_the_client_is_the_rightmost_address_or_nobody(text: str, address: str | None) -> None:
     assert client_address(text) == address
+
+
+def test_no_address_is_remembered_that_is_none_by_its_length() -> None:
+    for known in (addresses._known_address, addresses._spelled):
+        known.cache_clear()
+    assert parse_address("1" * 60_000) is client_address("1" * 60_000) is None
+    assert client_address("1" * 60_000 + ", 203.0.113.7") == "203.0.113.7"
+    assert addresses._spelled.cache_info().currsize == addresses._known_address.cache_info().currsize == 1
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,13 @@ def test_a_chain_of_proxies_has_an_end() -> None:
     assert HOPS.client("203.0.113.9" + ", 10.0.0.1" * 100) is None
 
 
+def test_no_long_chain_is_remembered() -> None:
+    """A client writes it, 60 KB of it through Envoy, and 4096 are remembered."""
+    hops = TrustedHops(NETWORKS)
+    assert hops.client("1" * 60_000 + ", 203.0.113.9") is None
+    assert not hops._known
+
+
 @pytest.mark.parametrize("kind", GatewayKind)
 @pytest.mark.parametrize("token", [True, False], ids=["proven", "unproven"])
 async def test_over_http(kind: GatewayKind, token: bool) -> None:
