@@ -13,7 +13,7 @@ from authz.cli.context import Context
 from authz.cli.errors import CommandError, UsageError
 from authz.cli.options import DEFAULTS, Common
 from authz.cli.output import Row
-from authz.cli.rows import ADJUSTMENT_COLUMNS, adjustment_row, figure
+from authz.cli.rows import ADJUSTMENT_COLUMNS, ADJUSTMENT_SPARE, adjustment_row, figure
 from authz.cli.trial_report import report
 from authz.config.base import nearest
 from authz.config.fineness import countable
@@ -107,7 +107,8 @@ def show(name: str, /, *, common: Common = DEFAULTS) -> None:
     output.show_record(row, as_json=False)
     output.say("")
     if changes:
-        output.show_rows(changes, ADJUSTMENT_COLUMNS, as_json=False, none="")
+        output.show_rows(changes, ADJUSTMENT_COLUMNS, as_json=False, none="", spare=ADJUSTMENT_SPARE)
+        output.say("")
     output.show_rows(levels, _LEVEL_COLUMNS, as_json=False, none="Nobody has used any of it.")
 
 
@@ -192,7 +193,8 @@ def list_adjustments(*, limit: str | None = None, common: Common = DEFAULTS) -> 
     with context.registry(at) as registry:
         rows = [_row(at, each) for each in registry.adjustments() if limit is None or each.policy == limit]
     columns = (*ADJUSTMENT_COLUMNS, "status")
-    output.show_rows(rows, columns, as_json=common.json, none="No overrides or grants.")
+    none = "No overrides or grants."
+    output.show_rows(rows, columns, as_json=common.json, none=none, spare=ADJUSTMENT_SPARE)
 
 
 @adjustments.command(name="remove")

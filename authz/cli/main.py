@@ -6,6 +6,7 @@ The command groups are imported only when they are asked for, so that every comm
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -81,7 +82,7 @@ def _run(arguments: Sequence[str]) -> int:
         output.complain(error.message, error.hint)
         return error.code
     except ConfigErrors as error:
-        output.complain(f"the config file has mistakes:\n{error}", "authz config validate lists them all.")
+        _complain_of_config(error)
         return Exit.FAILED
     except ConfigNotFound as error:
         output.complain(
@@ -99,6 +100,13 @@ def _run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return result if isinstance(result, int) else Exit.OK
+
+
+def _complain_of_config(error: ConfigErrors) -> None:
+    if Path(error.problems[0].file).exists():
+        output.complain(f"the config file has mistakes:\n{error}", "authz config validate lists them all.")
+    else:
+        output.complain(str(error), "See how it is spelled.")
 
 
 def _command_of(arguments: Sequence[str]) -> str:

@@ -151,6 +151,14 @@ def test_a_config_with_mistakes_stops_a_command_with_all_of_them(authz: Authz, c
     assert f"{config}:{lines + 2}:1" in ran.err
 
 
+@pytest.mark.parametrize("arguments", [["keys", "list"], ["serve"]], ids=" ".join)
+def test_a_config_that_is_not_there_has_no_mistakes_to_list(authz: Authz, arguments: list[str]) -> None:
+    ran = authz(*arguments, "--config", "/nonexistent/authz.yaml")
+    assert (ran.code, ran.out) == (1, "")
+    assert "/nonexistent/authz.yaml:1:1: the file cannot be read: No such file" in ran.err
+    assert "validate" not in ran.err
+
+
 def test_a_store_that_is_no_database(authz: Authz, config: Path) -> None:
     (config.parent / "authz.db").write_text("not a database, and long enough to be looked at " * 40)
     ran = authz("keys", "list")
