@@ -176,6 +176,8 @@ def grant(
     number = values.amount(amount, policy.quota.unit)
     if number < 1:
         raise UsageError("a grant adds at least 1.", hint="authz limits override sets a smaller quota.")
+    if until == "never":
+        raise UsageError("a grant has an end.", hint="authz limits override sets a larger quota for ever.")
     partition = {"team": team, "user": user, "key": key_id, "model": model}
     _adjust(at, policy, partition, other, until, grant=number, as_json=common.json)
 

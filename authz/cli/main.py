@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 from authz import __version__
 from authz.cli import output
@@ -76,7 +76,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         result = app(list(arguments))
     except CycloptsError as error:
-        output.complain(str(error), f"authz {_command_of(arguments)}--help shows how it is used.")
+        output.complain(_said(error), f"authz {_command_of(arguments)}--help shows how it is used.")
         return Exit.USAGE
     except CommandError as error:
         output.complain(error.message, error.hint)
@@ -102,6 +102,12 @@ def _run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else Exit.OK
 
 
+def _said(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"too many words: {' '.join(error.unused_tokens or ())}."
+    return str(error)
+
+
 def _complain_of_config(error: ConfigErrors) -> None:
     if Path(error.problems[0].file).exists():
         output.complain(f"the config file has mistakes:\n{error}", "authz config validate lists them all.")
@@ -112,4 +118,4 @@ def _complain_of_config(error: ConfigErrors) -> None:
 def _command_of(arguments: Sequence[str]) -> str:
     """The words of the command line that name a command, for a hint."""
     words, _, _ = app.parse_commands(list(arguments))
-    return "".join(f"{word} " for word in words)
+    return "".join(f"{word} " for word in words if not word.startswith("-"))

@@ -164,6 +164,7 @@ def test_a_limit_without_partitions_needs_nobody(authz: Authz) -> None:
         (["grant", "team-month", "1M", "--team", "a"], 2, "--until"),
         (["grant", "team-month", "0", "--team", "a", "--until", "7d"], 2, "at least 1"),
         (["grant", "team-month", "1M", "--team", "a", "--until", "2001-01-01"], 2, "has passed"),
+        (["grant", "team-month", "1M", "--team", "a", "--until", "never"], 2, "a grant has an end"),
         (["adjustments", "remove", "adj_x"], 1, "there is no adjustment"),
         (["show", "nope"], 1, "there is no limit"),
     ],

@@ -51,6 +51,8 @@ def test_version(authz: Authz) -> None:
         (["keys", "lst"], 'Did you mean "list"?'),
         (["keys", "list", "--usr", "x"], "Did you mean --user?"),
         (["keys", "show"], "requires an argument"),
+        (["keys", "list", "one", "two"], "error: too many words: one two.\n  authz keys list --help"),
+        (["keys", "--help", "lst"], "\n  authz keys --help shows"),
         (["keys", "create"], "--user"),
         (["decisions", "list", "--status", "many"], "unable to convert"),
         (["decisions", "list", "--reason", "rate_limit"], "Did you mean rate_limited?"),
