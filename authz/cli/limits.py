@@ -31,6 +31,7 @@ app.command(adjustments)
 app.command(report)
 
 _LIMIT_COLUMNS = ("name", "unit", "quota", "window", "counted_by", "overrides", "mode", "counters")
+_LIMIT_SPARE = ("overrides", "counters", "mode")
 _LEVEL_COLUMNS = ("for", "quota", "settled", "held", "left", "reset_after")
 
 _Team = Annotated[str | None, Parameter(name="--team", help="For this team.")]
@@ -68,7 +69,7 @@ def list_(*, common: Common = DEFAULTS) -> None:
             }
         )
     none = "No limits in the config file."
-    output.show_rows(rows, _LIMIT_COLUMNS, as_json=common.json, none=none)
+    output.show_rows(rows, _LIMIT_COLUMNS, as_json=common.json, none=none, spare=_LIMIT_SPARE)
 
 
 @app.command

@@ -76,6 +76,12 @@ def test_on_a_terminal_what_is_left_stands_apart_and_waits_are_in_words(authz: A
     assert re.search(r"\d+d \d+h *$|\d+[dhms] *$", left.rstrip("\n"))
 
 
+def test_the_list_breaks_no_word_where_it_is_narrow(authz: Authz) -> None:
+    told = authz("limits", "list", terminal=True, columns=56).out
+    assert len(told.splitlines()) == 2 + 4
+    assert "team-month" in told
+
+
 def test_a_list_of_adjustments_breaks_no_word_where_it_is_narrow(authz: Authz) -> None:
     made = authz(
         "limits", "grant", "team-month", "--team", "natural-language", "1M", "--until", "7d", "--json"
