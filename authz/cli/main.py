@@ -46,7 +46,7 @@ for _name, _group, _help in (
     ("gateways", _SEEING, "Probe a gateway from outside: what it lets through, refuses, streams, settles."),
     ("decisions", _SEEING, "Refused requests and why."),
     ("usage", _SEEING, "Who used how much: requests, tokens, cost."),
-    ("ledger", _SEEING, "Tell the ledger again what it lacks, from Envoy's journal."),
+    ("ledger", _SEEING, "Tell the ledger again what it lacks, from a gateway's own log."),
     ("config", _CONFIG, "Validate a config file; print its JSON Schema."),
     ("store", _CONFIG, "Copy the store to another, such as Redis; back it up."),
     ("render", _CONFIG, "Write the config of Envoy, Traefik, nginx or Caddy."),
