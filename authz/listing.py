@@ -11,6 +11,7 @@ from authz.route import FAMILIES, Route
 from authz.rules import Rules
 from authz.store.records import Model
 from authz.subject import Subject
+from authz.upstream import choose
 
 PATH = "/v1/models"
 
@@ -23,7 +24,7 @@ def is_listing(target: Target) -> bool:
 def open_models(
     rules: Rules, taken: Route, request: Request, target: Target, subject: Subject, now: int
 ) -> Sequence[Model]:
-    """The models for which some inference route that takes this kind of credential agrees.
+    """The models of some server for which some inference route that takes this kind of credential agrees.
 
     Where no route reads a model from a body, the listing route's own rules decide. `now` is in ms.
     """
@@ -32,6 +33,7 @@ def open_models(
     return [
         model
         for model in sorted(rules.catalog, key=lambda m: m.name)
+        if not rules.backends or choose(rules.backends, model.name) is not None
         if any(_agrees(route, request, target, subject, model, rules.catalog, now) for route in candidates)
     ]
 

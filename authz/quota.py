@@ -100,11 +100,11 @@ _ROLLING = {
 }
 
 
-def parse_duration(text: str) -> int:
-    """Milliseconds of `30s`, `1m`, `24h`, `90d`. Raises BadQuota."""
+def parse_duration(text: str, wanted: str = "a duration; write for example 30s, 1m, 24h or 90d") -> int:
+    """Milliseconds of `30s`, `1m`, `24h`, `90d`. Raises BadQuota, which says what is `wanted`."""
     match = _DURATION.match(text.strip())
     if match is None or int(match[1]) == 0:
-        raise BadQuota(f"{text!r} is not a duration; write for example 30s, 1m, 24h or 90d")
+        raise BadQuota(f"{text!r} is not {wanted}")
     milliseconds = int(match[1]) * _MS[match[2]]
     if milliseconds > 366 * 86_400_000 * 10:
         raise BadQuota(f"{text!r} is longer than ten years")
@@ -131,7 +131,8 @@ def parse_amount(text: str | int | float, unit: Unit) -> int:
     except InvalidOperation as error:
         raise BadQuota(f"{text!r} is not an amount") from error
     if value != value.to_integral_value():
-        raise BadQuota(f"{text!r} is not a whole number of {unit}")
+        fine = "an amount of money to 9 decimals" if unit is Unit.COST else f"a whole number of {unit}"
+        raise BadQuota(f"{text!r} is not {fine}")
     if value > MAX_AMOUNT:
         raise BadQuota(f"{text!r} is too large; the most is {MAX_AMOUNT}")
     return int(value)
@@ -151,7 +152,9 @@ def parse_window(
                 f"a {text} window follows the calendar; {algorithm} needs a rolling one such as 24h"
             )
         return Window(algorithm=Algorithm.CALENDAR, period=text, timezone=timezone, week_start=week_start)
-    length = parse_duration(_ROLLING.get(text, text))
+    length = parse_duration(
+        _ROLLING.get(text, text), "a window; write for example 30s, 1m, 24h, day or month"
+    )
     if algorithm == Algorithm.CALENDAR:
         raise BadQuota("a calendar window is day, week or month")
     chosen = (

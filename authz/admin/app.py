@@ -9,6 +9,7 @@ from authz.transport.health import Health
 
 _PLAIN = b"text/plain; charset=utf-8"
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="authz admin"')
+_ALLOW = (b"allow", b"GET, HEAD")
 _NO_STORE = (b"cache-control", b"no-store")
 
 WELCOME = b"""authz admin listener
@@ -46,7 +47,7 @@ class AdminApp:
         elif path == "/api" or path.startswith("/api/"):
             await self._api(authorization, send)
         elif scope["method"] not in ("GET", "HEAD"):
-            await _refuse(send, 405, "method_not_allowed", "Use GET.")
+            await _refuse(send, 405, "method_not_allowed", "Use GET.", _ALLOW)
         elif path == "/metrics":
             await self._show_metrics(scope, authorization, send)
         elif path == "/":

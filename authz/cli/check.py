@@ -18,6 +18,7 @@ from authz.decision import Allow, Deny, LimitState
 from authz.explain import Explanation, Question, explain
 from authz.limit.estimate import Bound
 from authz.quota import Unit
+from authz.transport.address import parse_address
 
 app = App(name="check")
 
@@ -79,7 +80,7 @@ def check(
         key_in=_slot(key_in),
         user=user,
         certificate=Path(certificate).read_text(errors="replace") if certificate is not None else None,
-        ip=ip,
+        ip=_address(ip),
     )
     at = context.read(common)
     with context.view(at) as store:
@@ -99,6 +100,12 @@ def _slot(text: str) -> Slot:
         case "header" | "query" | "cookie" if name:
             return Slot(kind, name.lower() if kind == "header" else name)
     raise UsageError("--key-in is header:NAME, query:NAME or cookie:NAME.")
+
+
+def _address(text: str | None) -> str | None:
+    if text is not None and parse_address(text) is None:
+        raise UsageError(f"{text!r} is no address.", hint="Write for example --ip 192.0.2.7.")
+    return text
 
 
 def _body(given: str | None, key: str | None) -> bytes | None:

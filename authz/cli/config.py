@@ -64,8 +64,11 @@ def validate(file: Path | None = None, /, *, without_secrets: bool = False, comm
 
 
 @app.command
-def schema() -> None:
-    """Print the JSON Schema of authz.yaml (draft 2020-12), for an editor."""
+def schema(*, common: Common = DEFAULTS) -> None:
+    """Print the JSON Schema of authz.yaml (draft 2020-12), for an editor.
+
+    It is of every config and always JSON: what is common to all commands is taken and changes nothing.
+    """
     from authz.config.schema import json_schema
 
     output.show_json(json_schema())

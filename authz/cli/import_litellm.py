@@ -57,6 +57,7 @@ class LiteLLM:
         self._at = at
         self._stored_teams = {team.name: _Owner(team.name, team.models) for team in registry.teams()}
         self._stored_users = {user.name: _Owner(user.name, user.models) for user in registry.users()}
+        self._stored_owners = {key.digest: key.user for key in list(registry.keys())}
         self._teams: dict[str, _Owner] = {}  # by team_id
         self._users: dict[str, _Owner] = {}
         self._budgets: dict[str, Fields] = {}
@@ -131,12 +132,17 @@ class LiteLLM:
         return list(first.values())
 
     def _named_by_keys(self) -> list[Found]:
-        """Users of whom there are only keys."""
+        """Users of whom there are only keys.
+
+        One whose keys all lose something waits for that to be accepted, as they do: were the user made, the
+        next import would find it and let the keys in.
+        """
         found: dict[str, Found] = {}
         for each in self._keys.values():
             if isinstance(each.record, Key) and not each.skip and each.record.user not in self._users:
                 user = User(name=each.record.user, created_at=self._at.now)
-                found.setdefault(user.name, Found(place=each.place, record=user, told=()))
+                if user.name not in found or not each.lost:
+                    found[user.name] = Found(place=each.place, record=user, told=(), lost=each.lost)
         return list(found.values())
 
     # -- keys --------------------------------------------------------------------------------------
@@ -183,6 +189,8 @@ class LiteLLM:
     def _owner_of(self, row: Fields, alias: str, hashed: bytes, lost: list[str]) -> tuple[_Owner, list[str]]:
         user_id = row.text("user_id")
         if user_id is None:
+            if hashed in self._stored_owners:  # made by an import before this one
+                return _Owner(self._stored_owners[hashed], None), []
             taken = {*self._users, *self._stored_users}
             name = f"litellm-{alias}" if alias and f"litellm-{alias}" not in taken else ""
             name = _name(row, "key_alias", name or f"litellm-{hashed.hex()[:12]}")

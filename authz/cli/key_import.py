@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from authz.authenticate.key_format import digest, display, new_id
+from authz.cli import values
 from authz.cli.context import Context
 from authz.cli.errors import CommandError
-from authz.cli.values import moment_ahead, names, quotas, team
 from authz.store.records import Key
 
 FIELDS = frozenset({"user", "key", "sha256", "name", "team", "models", "roles", "limits", "expires"})
@@ -76,7 +76,7 @@ def _key(fields: Any, context: Context) -> Key:
     if (secret is None) == (hashed is None):
         raise _Wrong("either `key` or `sha256` is needed")
     user = _text(fields, "user")
-    if not user or not user.isprintable():
+    if user is None:
         raise _Wrong("`user` is needed")
     expires = _text(fields, "expires")
     models = _list(fields, "models")
@@ -85,14 +85,14 @@ def _key(fields: Any, context: Context) -> Key:
         id=new_id(),
         digest=_digest(secret, hashed),
         display=display(secret) if secret is not None else "imported",
-        user=user,
+        user=values.name(user, "user"),
         name=_text(fields, "name") or "",
-        team=None if team_name is None else team(team_name),
-        models=None if models is None else names(models, "model"),
-        roles=names(_list(fields, "roles") or (), "role"),
-        quotas=quotas(_list(fields, "limits") or (), context),
+        team=None if team_name is None else values.team(team_name),
+        models=None if models is None else values.names(models, "model"),
+        roles=values.names(_list(fields, "roles") or (), "role"),
+        quotas=values.quotas(_list(fields, "limits") or (), context),
         created_at=context.now,
-        expires_at=moment_ahead(expires, context.now, context.zone) if expires else None,
+        expires_at=values.moment_ahead(expires, context.now, context.zone) if expires else None,
     )
 
 

@@ -232,7 +232,9 @@ def revoke(id: str, /, *, common: Common = DEFAULTS) -> None:
 
 
 @app.command(name="import")
-def import_(file: str = "-", /, *, common: Common = DEFAULTS) -> None:
+def import_(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-", /, *, common: Common = DEFAULTS
+) -> None:
     """Take over keys from elsewhere: JSON lines or CSV. Only their SHA-256 is kept.
 
     Each line or row has `user` and either `key` or `sha256` (64 hex digits), and may have `name`, `team`,

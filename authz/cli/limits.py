@@ -13,7 +13,7 @@ from authz.cli.context import Context
 from authz.cli.errors import CommandError, UsageError
 from authz.cli.options import DEFAULTS, Common
 from authz.cli.output import Row
-from authz.cli.rows import ADJUSTMENT_COLUMNS, adjustment_row, figure
+from authz.cli.rows import ADJUSTMENT_COLUMNS, ADJUSTMENT_SPARE, adjustment_row, figure
 from authz.cli.trial_report import report
 from authz.config.base import nearest
 from authz.config.fineness import countable
@@ -31,6 +31,7 @@ app.command(adjustments)
 app.command(report)
 
 _LIMIT_COLUMNS = ("name", "unit", "quota", "window", "counted_by", "overrides", "mode", "counters")
+_LIMIT_SPARE = ("overrides", "counters", "mode")
 _LEVEL_COLUMNS = ("for", "quota", "settled", "held", "left", "reset_after")
 
 _Team = Annotated[str | None, Parameter(name="--team", help="For this team.")]
@@ -68,7 +69,7 @@ def list_(*, common: Common = DEFAULTS) -> None:
             }
         )
     none = "No limits in the config file."
-    output.show_rows(rows, _LIMIT_COLUMNS, as_json=common.json, none=none)
+    output.show_rows(rows, _LIMIT_COLUMNS, as_json=common.json, none=none, spare=_LIMIT_SPARE)
 
 
 @app.command
@@ -107,7 +108,8 @@ def show(name: str, /, *, common: Common = DEFAULTS) -> None:
     output.show_record(row, as_json=False)
     output.say("")
     if changes:
-        output.show_rows(changes, ADJUSTMENT_COLUMNS, as_json=False, none="")
+        output.show_rows(changes, ADJUSTMENT_COLUMNS, as_json=False, none="", spare=ADJUSTMENT_SPARE)
+        output.say("")
     output.show_rows(levels, _LEVEL_COLUMNS, as_json=False, none="Nobody has used any of it.")
 
 
@@ -175,6 +177,8 @@ def grant(
     number = values.amount(amount, policy.quota.unit)
     if number < 1:
         raise UsageError("a grant adds at least 1.", hint="authz limits override sets a smaller quota.")
+    if until == "never":
+        raise UsageError("a grant has an end.", hint="authz limits override sets a larger quota for ever.")
     partition = {"team": team, "user": user, "key": key_id, "model": model}
     _adjust(at, policy, partition, other, until, grant=number, as_json=common.json)
 
@@ -192,7 +196,8 @@ def list_adjustments(*, limit: str | None = None, common: Common = DEFAULTS) -> 
     with context.registry(at) as registry:
         rows = [_row(at, each) for each in registry.adjustments() if limit is None or each.policy == limit]
     columns = (*ADJUSTMENT_COLUMNS, "status")
-    output.show_rows(rows, columns, as_json=common.json, none="No overrides or grants.")
+    none = "No overrides or grants."
+    output.show_rows(rows, columns, as_json=common.json, none=none, spare=ADJUSTMENT_SPARE)
 
 
 @adjustments.command(name="remove")

@@ -6,8 +6,9 @@ The command groups are imported only when they are asked for, so that every comm
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 from authz import __version__
 from authz.cli import output
@@ -45,7 +46,7 @@ for _name, _group, _help in (
     ("gateways", _SEEING, "Probe a gateway from outside: what it lets through, refuses, streams, settles."),
     ("decisions", _SEEING, "Refused requests and why."),
     ("usage", _SEEING, "Who used how much: requests, tokens, cost."),
-    ("ledger", _SEEING, "Tell the ledger again what it lacks, from Envoy's journal."),
+    ("ledger", _SEEING, "Tell the ledger again what it lacks, from a gateway's own log."),
     ("config", _CONFIG, "Validate a config file; print its JSON Schema."),
     ("store", _CONFIG, "Copy the store to another, such as Redis; back it up."),
     ("render", _CONFIG, "Write the config of Envoy, Traefik, nginx or Caddy."),
@@ -75,13 +76,13 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         result = app(list(arguments))
     except CycloptsError as error:
-        output.complain(str(error), f"authz {_command_of(arguments)}--help shows how it is used.")
+        output.complain(_said(error), f"authz {_command_of(arguments)}--help shows how it is used.")
         return Exit.USAGE
     except CommandError as error:
         output.complain(error.message, error.hint)
         return error.code
     except ConfigErrors as error:
-        output.complain(f"the config file has mistakes:\n{error}", "authz config validate lists them all.")
+        _complain_of_config(error)
         return Exit.FAILED
     except ConfigNotFound as error:
         output.complain(
@@ -101,7 +102,20 @@ def _run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else Exit.OK
 
 
+def _said(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"too many words: {' '.join(error.unused_tokens or ())}."
+    return str(error)
+
+
+def _complain_of_config(error: ConfigErrors) -> None:
+    if Path(error.problems[0].file).exists():
+        output.complain(f"the config file has mistakes:\n{error}", "authz config validate lists them all.")
+    else:
+        output.complain(str(error), "See how it is spelled.")
+
+
 def _command_of(arguments: Sequence[str]) -> str:
     """The words of the command line that name a command, for a hint."""
     words, _, _ = app.parse_commands(list(arguments))
-    return "".join(f"{word} " for word in words)
+    return "".join(f"{word} " for word in words if not word.startswith("-"))

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from authz.cli.values import spell_wait
+
 Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
 Row = Mapping[str, Value]
 
@@ -152,7 +154,7 @@ class _Column:
     def __init__(self, name: str, rows: Sequence[Row]) -> None:
         values = [row.get(name) for row in rows]
         self.title = _title(name)
-        self.cells = [_short(_cell(row, name)) for row in rows]
+        self.cells = [_short(row, name) for row in rows]
         self.numeric = all(
             isinstance(value, int | float | None) and not isinstance(value, bool) for value in values
         )
@@ -168,8 +170,12 @@ def _left_over(columns: Collection[_Column], width: int) -> int:
     return width - sum(column.least for column in columns) - _GAP * (len(columns) - 1)
 
 
-def _short(text: str) -> str:
-    """A moment to the minute: columns are dear."""
+def _short(row: Row, column: str) -> str:
+    """A moment to the minute, for columns are dear; a time to wait in words."""
+    value = row.get(column)
+    if column.endswith("_after") and isinstance(value, int | float):
+        return spell_wait(value)
+    text = _cell(row, column)
     return f"{text[:10]} {text[11:16]}" if _MOMENT.fullmatch(text) else text
 
 

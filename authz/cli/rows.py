@@ -13,8 +13,9 @@ USER_COLUMNS = ("name", "email", "team", "models", "roles", "limits", "status")
 TEAM_COLUMNS = ("name", "models", "limits")
 MODEL_COLUMNS = ("name", "context", "max_output", "price", "access", "source")
 ADJUSTMENT_COLUMNS = ("id", "limit", "for", "quota", "grant", "until", "by")
+ADJUSTMENT_SPARE = ("by", "limit", "until")
 DENIAL_COLUMNS = ("id", "last_at", "count", "status", "reason", "user", "model", "method", "path")
-DENIAL_SPARE = ("path", "method", "model", "count")
+DENIAL_SPARE = ("path", "method", "model", "count", "status", "last_at")  # a reason has one status
 
 
 def key_row(key: Key, now: int) -> Row:

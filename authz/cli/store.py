@@ -27,6 +27,8 @@ COLUMNS: Final = ("part", "source", "target", "missing", "source_digest", "targe
 _SPARE: Final = ("target_digest", "source_digest")
 _PAUSE_S: Final = 1.0
 _TRIES: Final = 3  # of a comparison beside a service that goes on
+_COPY_AGAIN: Final = "repeat with --into-nonempty"
+_BACK_UP_AGAIN: Final = "make another backup"
 
 
 @app.command
@@ -62,7 +64,8 @@ def copy(
         one = _open(from_url, stack, new=False)
         owner_of = owners(_config(common), one.registry) if is_spread(to_url) else _nobodys
         other = _open(to_url, stack, owner_of, new=True)
-        return _copy(one, other, follow=follow, into_nonempty=into_nonempty, as_json=common.json)
+        _prepare(one, other, into_nonempty=into_nonempty)
+        return _copy(one, other, follow=follow, again=_COPY_AGAIN, as_json=common.json)
 
 
 @app.command
@@ -81,11 +84,15 @@ def backup(file: Path, /, *, common: Common = DEFAULTS) -> int:
         raise CommandError(
             f"{file} is there already.", hint="A backup never replaces a file; choose another."
         )
+    directory = file.absolute().parent
+    if not directory.is_dir():
+        raise CommandError(f"there is no directory {directory}.", hint="Make it, or choose another.")
     at = context.read(common)
     with ExitStack() as stack:
         one = _open(at.loaded.store.url, stack, new=False)
         other = _open(f"sqlite://{file.absolute()}", stack, new=True)
-        return _copy(one, other, follow=False, into_nonempty=False, as_json=common.json)
+        _prepare(one, other, into_nonempty=False)
+        return _copy(one, other, follow=False, again=_BACK_UP_AGAIN, as_json=common.json)
 
 
 def _url(given: str) -> str:
@@ -126,7 +133,8 @@ def _open(url: str, stack: ExitStack, owner_of: OwnerOf = _nobodys, *, new: bool
     return side
 
 
-def _copy(one: Side, other: Side, *, follow: bool, into_nonempty: bool, as_json: bool) -> int:
+def _prepare(one: Side, other: Side, *, into_nonempty: bool) -> None:
+    """See that the one may be copied into the other. Raises UsageError and CommandError."""
     if one.place == other.place:
         raise UsageError("both are the same store.")
     _check_unused(other)
@@ -135,6 +143,10 @@ def _copy(one: Side, other: Side, *, follow: bool, into_nonempty: bool, as_json:
             f"{other.place} has something in it.",
             hint="--into-nonempty adds to it; counters and running requests there are replaced.",
         )
+
+
+def _copy(one: Side, other: Side, *, follow: bool, again: str, as_json: bool) -> int:
+    """`again` says what to do where the copy is not whole."""
     copying = Copy(one, other, wall_clock)
     if follow:
         _follow(copying, one)
@@ -143,7 +155,7 @@ def _copy(one: Side, other: Side, *, follow: bool, into_nonempty: bool, as_json:
     parts = _finish(copying, one, other)
     rows = [part._asdict() for part in parts]
     output.show_rows(rows, COLUMNS, as_json=as_json, none="", spare=_SPARE)
-    return _conclude(one, other, parts)
+    return _conclude(one, other, parts, again)
 
 
 def _check_unused(other: Side) -> None:
@@ -169,21 +181,20 @@ def _finish(copying: Copy, one: Side, other: Side) -> Sequence[Part]:
     return [copying.compare_entries(), *parts]
 
 
-def _conclude(one: Side, other: Side, parts: Sequence[Part]) -> int:
+def _conclude(one: Side, other: Side, parts: Sequence[Part], again: str) -> int:
     user = one.used_by()
     if not _is_whole(parts):
         lacking = ", ".join(part.part for part in parts if not part.is_whole)
         hint = (
-            f"{one.place} is in use ({user}) and changes meanwhile: stop the service, and repeat with "
-            "--into-nonempty."
+            f"{one.place} is in use ({user}) and changes meanwhile: stop the service, and {again}."
             if user
-            else "Nothing was changed in the source; repeat with --into-nonempty."
+            else f"Nothing was changed in the source; {again}."
         )
         raise CommandError(f"{other.place} lacks some of: {lacking}.", hint=hint)
     if user:
         output.note(
             f"note: {one.place} is still in use ({user}): what it counts from now on is not in the copy. "
-            "Before you switch, stop it and repeat with --into-nonempty."
+            f"Before you switch, stop it and {again}."
         )
     return Exit.OK
 

@@ -168,7 +168,8 @@ class Up:
                 view.close().send(None)
 
     def _command(self, name: str, module: str, *arguments: str) -> Command:
-        python = (sys.executable, "-m", module, *arguments)
+        # -P: what lies in the directory it was started in, a `jwt.py` for one, is no module of ours.
+        python = (sys.executable, "-P", "-m", module, *arguments)
         return Command(name=name, arguments=python, log=self._log(name), environment=os.environ)
 
     def _log(self, name: str) -> Path:

@@ -56,6 +56,12 @@ def test_a_refusal_is_exit_3(
     assert (answer["stages"][-1]["stage"], answer["stages"][-1]["passed"]) == (stage, False)
 
 
+def test_an_address_that_is_none_is_a_usage_error(authz: Authz) -> None:
+    ran = authz("check", *CHAT, "--ip", "1000.1.1.1")
+    assert (ran.code, ran.out) == (2, "")
+    assert "'1000.1.1.1' is no address" in ran.err
+
+
 def test_without_a_key(authz: Authz) -> None:
     ran = authz("check", *CHAT, "--model", "llama3")
     assert (ran.code, ran.out.splitlines()[-1]) == (3, "Refused: HTTP 401 credential_missing")

@@ -67,6 +67,10 @@ def test_a_missing_file(authz: Authz) -> None:
     assert "No such file" in ran.out
 
 
+def test_the_schema_takes_what_every_command_takes(authz: Authz) -> None:
+    assert authz("config", "schema", "--json").out == authz("config", "schema").out
+
+
 def test_the_schema_is_json_schema(authz: Authz) -> None:
     schema = authz("config", "schema").json
     assert schema["$schema"].startswith("https://json-schema.org/")

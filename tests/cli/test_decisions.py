@@ -85,6 +85,20 @@ def test_list(authz: Authz, arguments: list[str], ids: set[str]) -> None:
     assert {row["id"] for row in authz("decisions", "list", *arguments).rows} == ids
 
 
+def test_an_id_is_whole_on_a_terminal_of_80_columns(authz: Authz, config: Path) -> None:
+    id = "req_RQdMbkezfX1wZ3QIyBxrAt"
+
+    async def write() -> None:
+        store = open_store(load(config).store.url)
+        await store.start()
+        store.denials.record(denial(id, status=400, reason="conflicting_credentials"))
+        await store.close()
+
+    asyncio.run(write())
+    told = authz("decisions", "list", terminal=True, columns=80).out
+    assert all(each in told for each in (id, "conflicting_credentials", "alice"))
+
+
 @pytest.mark.usefixtures("refused")
 def test_show_as_json_has_every_figure(authz: Authz) -> None:
     shown = authz("decisions", "show", "r-2", "--json").json

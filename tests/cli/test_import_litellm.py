@@ -224,6 +224,22 @@ def test_keys_alone_are_left_out_for_nobody_knows_what_their_users_may(authz: Au
     assert row(imported(authz, tmp_path, {"keys": [key()]}, "--accept-looser"))["action"] == "new"
 
 
+def test_keys_alone_are_left_out_the_second_time_too(authz: Authz, tmp_path: Path) -> None:
+    for _ in range(2):
+        told = imported(authz, tmp_path, {"keys": [key()]})
+        assert [each["action"] for each in told["rows"]] == ["skipped", "skipped"]
+    assert authz("users", "list", "--json").json == []
+
+
+def test_a_user_is_made_where_one_of_its_keys_comes_in(authz: Authz, tmp_path: Path) -> None:
+    lost = key(token="ab" * 32, user_id="bob", model_max_budget={"llama3": {"budget_limit": 1}})
+    keys = [lost, key(user_id="bob", key_alias="other"), lost | {"token": "cd" * 32}]
+    told = imported(authz, tmp_path, {"keys": keys, "users": [user()]})
+    assert [(each["kind"], each["action"]) for each in told["rows"]] == [
+        ("user", "new"), ("user", "new"), ("key", "skipped"), ("key", "new"), ("key", "skipped"),
+    ]  # fmt: skip
+
+
 def test_blocked_is_revoked(authz: Authz, tmp_path: Path) -> None:
     imported(authz, tmp_path, one_key(blocked=True))
     assert authz("keys", "list", "--json").json[0]["status"] == "revoked"
@@ -285,6 +301,15 @@ def test_a_key_without_a_user_gets_one(authz: Authz, tmp_path: Path) -> None:
     assert [each["name"] for each in told["rows"] if each["kind"] == "user"] == [
         "alice", "litellm-ci", "litellm-abababababab",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("alias", ["ci", None])
+def test_a_key_without_a_user_keeps_the_one_that_was_made_for_it(
+    authz: Authz, tmp_path: Path, alias: str | None
+) -> None:
+    for action in ("new", "same"):
+        told = imported(authz, tmp_path, {"keys": [key(user_id=None, key_alias=alias)]}, "--update")
+        assert [each["action"] for each in told["rows"]] == [action, action]
 
 
 def test_teams_of_one_alias_keep_their_ids(authz: Authz, tmp_path: Path) -> None:

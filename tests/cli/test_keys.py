@@ -169,6 +169,11 @@ def test_import_of_json_lines(authz: Authz) -> None:
     assert again.out == "0 imported, 2 there already\n"
 
 
+def test_import_of_what_is_piped_in_may_be_named_as_such(authz: Authz) -> None:
+    done = authz("keys", "import", "-", "--json", stdin='{"user": "alice", "key": "legacy-key-1"}')
+    assert [key["user"] for key in done.json["imported"]] == ["alice"]
+
+
 def test_import_of_csv(authz: Authz, tmp_path: Path) -> None:
     file = tmp_path / "keys.csv"
     file.write_text("user,key,models,team\nalice,legacy-key-1,llama3 big,nlp\nbob,legacy-key-2,,\n")
@@ -183,6 +188,7 @@ def test_import_of_csv(authz: Authz, tmp_path: Path) -> None:
     [
         ('{"user": "a", "key": "hunter22222"}\n{"user": "a"}', "line 2: either `key` or `sha256`"),
         ('{"key": "hunter22222"}', "line 1: `user` is needed"),
+        ('{"user": " a", "key": "hunter22222"}', "line 1: a user's name is 1 to 256"),
         ('{"user": "a", "key": "hunter22222", "colour": 1}', "line 1: fields are"),
         ('{"user": "a", "key": "hunter2"}', "line 1: `key` is 8 to 512"),
         ('{"user": "a", "key": ["hunter22222"]}', "line 1: `key` is text"),

@@ -1,6 +1,7 @@
 """Limits by command: how they stand, and who has more or less of them."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -64,6 +65,30 @@ def test_show_tells_what_is_left_to_whom(authz: Authz, spend: Spend) -> None:
         ({"team": "nlp"}, 50_000_000, 30_000_000),
     ]
     assert authz("limits", "list", "--json").json[1]["counters"] == 2
+
+
+def test_on_a_terminal_what_is_left_stands_apart_and_waits_are_in_words(authz: Authz, spend: Spend) -> None:
+    spend("team-month", (("team", "nlp"),), 20_000_000)
+    authz("limits", "override", "team-month", "--team", "nlp", "100M")
+    *_, given, left = authz("limits", "show", "team-month", terminal=True).out.split("\n\n")
+    assert given.startswith("id ")
+    assert left.startswith("for ")
+    assert re.search(r"\d+d \d+h *$|\d+[dhms] *$", left.rstrip("\n"))
+
+
+def test_the_list_breaks_no_word_where_it_is_narrow(authz: Authz) -> None:
+    told = authz("limits", "list", terminal=True, columns=56).out
+    assert len(told.splitlines()) == 2 + 4
+    assert "team-month" in told
+
+
+def test_a_list_of_adjustments_breaks_no_word_where_it_is_narrow(authz: Authz) -> None:
+    made = authz(
+        "limits", "grant", "team-month", "--team", "natural-language", "1M", "--until", "7d", "--json"
+    )
+    told = authz("limits", "adjustments", "list", terminal=True, columns=80).out
+    assert made.json["id"] in told
+    assert len(told.splitlines()) == 3
 
 
 def test_an_override_and_a_grant_are_in_the_figures(authz: Authz, spend: Spend) -> None:
@@ -138,12 +163,14 @@ def test_a_limit_without_partitions_needs_nobody(authz: Authz) -> None:
         (["override", "team-month", "5"], 2, "counts by team"),
         (["override", "team-month", "5", "--user", "a"], 2, "does not count by user"),
         (["override", "team-month", "many", "--team", "a"], 2, "is not an amount"),
+        (["override", "user-cost", "0.0000000001", "--user", "a"], 2, "to 9 decimals"),
         (["override", "key-rpm", "1.5", "--key-id", "key_x"], 2, "whole number of requests"),
         (["override", "key-rpm", "5", "--key-id", "nope"], 1, "there is no key"),
         (["override", "team-month", "5", "--for", "team"], 2, "is not NAME=VALUE"),
         (["grant", "team-month", "1M", "--team", "a"], 2, "--until"),
         (["grant", "team-month", "0", "--team", "a", "--until", "7d"], 2, "at least 1"),
         (["grant", "team-month", "1M", "--team", "a", "--until", "2001-01-01"], 2, "has passed"),
+        (["grant", "team-month", "1M", "--team", "a", "--until", "never"], 2, "a grant has an end"),
         (["adjustments", "remove", "adj_x"], 1, "there is no adjustment"),
         (["show", "nope"], 1, "there is no limit"),
     ],

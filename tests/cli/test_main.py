@@ -51,6 +51,8 @@ def test_version(authz: Authz) -> None:
         (["keys", "lst"], 'Did you mean "list"?'),
         (["keys", "list", "--usr", "x"], "Did you mean --user?"),
         (["keys", "show"], "requires an argument"),
+        (["keys", "list", "one", "two"], "error: too many words: one two.\n  authz keys list --help"),
+        (["keys", "--help", "lst"], "\n  authz keys --help shows"),
         (["keys", "create"], "--user"),
         (["decisions", "list", "--status", "many"], "unable to convert"),
         (["decisions", "list", "--reason", "rate_limit"], "Did you mean rate_limited?"),
@@ -149,6 +151,14 @@ def test_a_config_with_mistakes_stops_a_command_with_all_of_them(authz: Authz, c
     assert ran.code == 1
     assert f"{config}:{lines + 1}:1" in ran.err
     assert f"{config}:{lines + 2}:1" in ran.err
+
+
+@pytest.mark.parametrize("arguments", [["keys", "list"], ["serve"]], ids=" ".join)
+def test_a_config_that_is_not_there_has_no_mistakes_to_list(authz: Authz, arguments: list[str]) -> None:
+    ran = authz(*arguments, "--config", "/nonexistent/authz.yaml")
+    assert (ran.code, ran.out) == (1, "")
+    assert "/nonexistent/authz.yaml:1:1: the file cannot be read: No such file" in ran.err
+    assert "validate" not in ran.err
 
 
 def test_a_store_that_is_no_database(authz: Authz, config: Path) -> None:

@@ -366,5 +366,13 @@ def test_a_backup(authz: Authz, service: EmbeddedStore, tmp_path: Path, config: 
     assert seen(f"sqlite://{kept}") == seen(f"sqlite://{tmp_path}/a.db")
     again = authz("store", "backup", str(kept))
     assert (again.code, "is there already" in again.err) == (1, True)
+    assert ("make another backup" in ran.err) == running  # it takes no --into-nonempty
+    assert "--into-nonempty" not in ran.err
     if running:
         close(service)
+
+
+def test_a_backup_into_no_directory_is_not_the_stores_fault(authz: Authz, tmp_path: Path) -> None:
+    ran = authz("store", "backup", str(tmp_path / "nowhere" / "kept.db"))
+    assert (ran.code, f"there is no directory {tmp_path}/nowhere" in ran.err) == (1, True)
+    assert "`store`" not in ran.err

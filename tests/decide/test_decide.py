@@ -264,6 +264,14 @@ def test_listing_shows_exactly_what_would_be_allowed(lab: Lab) -> None:
     assert isinstance(step(lab.service.list_models(lab.request("GET", "/v1/models", body=b""))), Deny)
 
 
+def test_listing_shows_no_model_that_no_server_has() -> None:
+    lab = Lab(CONFIG.replace("models: [llama3, big], bearer", "models: [big], bearer"))
+    key = lab.key(roles=frozenset({"senior"}))
+    assert lab.decide(lab.request(key=key)).reason is Reason.MODEL_UNKNOWN
+    listed = step(lab.service.list_models(lab.request("GET", "/v1/models", key=key, body=b"")))
+    assert [model.name for model in listed.models] == ["big"]
+
+
 def test_every_denial_is_kept(lab: Lab) -> None:
     key = lab.key("bob", "requests=1/day")
     lab.decide(lab.request(key=key))

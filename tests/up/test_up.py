@@ -277,6 +277,14 @@ def test_an_upstream_that_is_down_is_said_and_taken_over_when_it_comes(launch: L
     assert running.process.poll() is None
 
 
+def test_what_lies_where_it_is_started_is_not_imported(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('this is not the json that was meant')")
+    monkeypatch.chdir(tmp_path)
+    assert launch("--demo").ready().told["gateway"]
+
+
 def test_a_child_that_cannot_start_ends_it_with_the_reason(launch: Launch, tmp_path: Path) -> None:
     _write_config(tmp_path / "run", free_port())
     config = tmp_path / "run" / "authz.yaml"
