@@ -174,6 +174,8 @@ class Decider:
             planner = known.route.preferences.concurrency
             if planner is not None:
                 plan = plan.with_part(planner.of_amount(spending, self._clock(), wishes.concurrent))
+        if listing:
+            plan = plan.without_slots()
         planned, holds = plan.parts, plan.holds
         if not spending.bound.sure and any(each.policy.quota.unit in TOKEN_UNITS for each in planned):
             return refuse(known, _UNBOUNDED)

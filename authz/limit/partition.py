@@ -117,16 +117,22 @@ def _named(kind: str, name: str) -> Reader:
     if kind == "claim":
         return lambda spending: _claim(spending, name)
     assert kind in ("header", "query", "cookie"), kind
-    slot_kind: Literal["header", "query", "cookie"] = kind  # type: ignore[assignment]  # the assertion does not narrow a str
-    slot = Slot(slot_kind, name)
+    dimension = f"{kind}:{name}"
 
     def read(spending: Spending) -> str:
         try:
-            return (spending.presented.read(slot) or "")[:LONGEST_VALUE]
+            return sent(dimension, spending)
         except Twice:
             return ""
 
     return read
+
+
+def sent(dimension: str, spending: Spending) -> str:
+    """What the client sent as `header:x`, `query:x` or `cookie:x`, as far as it counts. Raises Twice."""
+    kind, _, name = dimension.partition(":")
+    slot_kind: Literal["header", "query", "cookie"] = kind  # type: ignore[assignment]  # no other is written so
+    return (spending.presented.read(Slot(slot_kind, name)) or "")[:LONGEST_VALUE]
 
 
 def _claim(spending: Spending, name: str) -> str:

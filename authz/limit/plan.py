@@ -10,7 +10,7 @@ from authz.limit.policy import Policy
 from authz.limit.spending import Spending
 from authz.quota import OwnedQuotas
 from authz.recent import Recent
-from authz.store.protocols import Directory, Hold
+from authz.store.protocols import Directory, Hold, Kind
 
 
 class Plan(Struct, frozen=True, gc=False):
@@ -22,6 +22,11 @@ class Plan(Struct, frozen=True, gc=False):
     def with_part(self, part: Planned) -> "Plan":
         """One policy more."""
         return Plan((*self.parts, part), (*self.holds, part.hold))
+
+    def without_slots(self) -> "Plan":
+        """The same of a request that is over at once: it never runs beside others."""
+        parts = tuple([part for part in self.parts if part.hold.kind is not Kind.CONCURRENCY])
+        return Plan(parts, tuple([part.hold for part in parts]))
 
 
 class Planners:

@@ -45,12 +45,12 @@ def remembered_ms(request: Request, holds: Sequence[Hold], *, listing: bool) -> 
     """
     gateway = request.gateway
     longest = gateway.stream_timeout_ms + LEASE_MARGIN_MS
-    if gateway.proven and not listing:
+    if listing:
+        return RETRY_MS if gateway.request_id_is_ours else 0
+    if gateway.proven:
         lease = request.lease_ms
         return longest if lease is None else min(max(lease, SHORTEST_LEASE_MS), longest)
     leased = any(hold.kind is Kind.CONCURRENCY for hold in holds)
-    if listing:
-        return RETRY_MS if leased or gateway.request_id_is_ours else 0
     return longest if leased else RETRY_MS
 
 

@@ -242,6 +242,15 @@ def test_the_list_of_models_costs_no_tokens() -> None:
     ]
 
 
+def test_the_list_of_models_is_told_while_all_slots_are_taken() -> None:
+    lab = Lab(HEAD + "60r/m")
+    key = lab.key("alice", "concurrency=1")
+    assert isinstance(lab.decide(lab.request(key=key)), Allow)
+    assert isinstance(lab.decide(lab.request(key=key)), Deny)
+    for _ in range(3):
+        assert isinstance(lab.decide(lab.request("GET", "/v1/models", key=key, body=b"")), Allow)
+
+
 def test_a_hold_larger_than_the_quota_never_fits() -> None:
     lab = tokens_lab()
     decision = lab.decide(lab.request(key=lab.key(), body=b'{"model": "llama3", "max_tokens": 5000}'))

@@ -8,7 +8,7 @@ import pytest
 from authz.decide import Decider
 from authz.decision import Allow
 from authz.request import Gateway, GatewayKind
-from authz.store.protocols import Hold, Reserved
+from authz.store.protocols import Hold, Kind, Reserved
 from authz.store.records import Facts, Price
 from authz.usage import Usage
 from tests.support.lab import Lab, step
@@ -149,15 +149,16 @@ def test_the_gateways_own_id_is_told_where_nobody_else_can_choose_it() -> None:
 
 @pytest.mark.parametrize(
     ("gateway", "limits", "ttl"),
-    [(PROVEN, [], None), (PROVEN, ["requests=9/m"], 0), (OURS, ["requests=9/m"], 5_000), (PROVEN, ["concurrency=2"], 5_000)],
+    [(PROVEN, [], None), (PROVEN, ["requests=9/m"], 0), (OURS, ["requests=9/m"], 5_000), (PROVEN, ["requests=9/m", "concurrency=2"], 0)],
 )  # fmt: skip
 def test_the_list_of_models_is_in_no_ledger(gateway: Gateway, limits: list[str], ttl: int | None) -> None:
-    """We answer it ourselves, so nobody tells of its end: a slot must not wait for that."""
+    """We answer it ourselves, and it is over at once: it takes no slot, of which nobody would tell the end."""
     lab = Lab(CONFIG)
     decision, spy = ask(
         lab, method="GET", target="/v1/models", body=b"", gateway=gateway, key=lab.key("bob", *limits)
     )
     assert (spy.ttl_ms, spy.facts, bool(decision.reservation)) == (ttl, b"", bool(limits))
+    assert all(hold.kind is not Kind.CONCURRENCY for hold in spy.holds or ())
 
 
 STREAM = b'{"model":"llama3","stream":true,"messages":[]}'

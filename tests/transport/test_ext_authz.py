@@ -11,6 +11,7 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from authz.reason import Reason
 from authz.report import Report
 from authz.request import BodyState, GatewayKind
+from authz.transport.check import writing
 from tests.transport.support import TOKENS, Counted, FakeService, allow, check, grpc_app, limited, registry
 from tests.transport.test_certificate import PEM
 
@@ -354,3 +355,15 @@ async def test_what_envoy_joined_counts_as_repeated() -> None:
 async def test_a_cookie_that_is_no_utf8_still_leaves() -> None:
     answer = await ask(FakeService(allow(upstream=(("cookie", "n=\xe9"),))), check())
     assert answer.ok_response.headers[0].header.value == "n=é"
+
+
+async def test_names_that_a_client_chose_are_not_remembered() -> None:
+    """They may be of any length, and there are as many as one likes."""
+    decision = allow(remove=("x-api-key",))
+    for number in range(3):
+        named = f"x-authz-{number}-{'n' * 1000}"
+        answer = await ask(FakeService(decision), check(headers=[(named, "a")]))
+        assert list(answer.ok_response.headers_to_remove) == ["x-api-key", named]
+        if number == 0:
+            known = writing._removals.cache_info().currsize
+    assert writing._removals.cache_info().currsize == known

@@ -92,8 +92,8 @@ class MirrorDirectory:
         """`follow`, if anybody committed anything (PRAGMA data_version)."""
         version = self._database.one("PRAGMA data_version")
         if version != self._version:
-            self._version = version
             self.follow()
+            self._version = version  # only now: what could not be read is read at the next look
 
     def follow(self) -> None:
         """Apply what was changed since the last look."""

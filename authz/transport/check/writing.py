@@ -56,7 +56,10 @@ def allowed(read: Read, allow: Allow) -> bytes:
     if allow.query is not None:
         # Not query_parameters_to_remove: it knows a parameter only by its plain spelling.
         _add_headers(parts, _OK_HEADER, ((":path", rewritten(read.request, allow.query)),))
-    parts.append(_removals(to_remove(read.request, allow, read.spoofed)))
+    parts.append(_removals(allow.remove))
+    gone = to_remove(read.request, allow, read.spoofed)
+    if gone is not allow.remove:
+        parts.append(_removal(gone[len(allow.remove) :]))
     _add_headers(parts, _OK_CLIENT_HEADER, allow.client)
     ok = b"".join(parts)
     metadata = who + _described(allow)
@@ -127,9 +130,11 @@ def _as_text(name: str, value: str) -> bytes:
     return encoded
 
 
-@lru_cache(maxsize=4096)
-def _removals(names: tuple[str, ...]) -> bytes:
+def _removal(names: tuple[str, ...]) -> bytes:
     return b"".join([_field(_OK_REMOVE, name.encode()) for name in names])
+
+
+_removals = lru_cache(maxsize=1024)(_removal)  # of names that the configuration knows, none of a client's
 
 
 def _described(decision: Decision) -> bytes:
