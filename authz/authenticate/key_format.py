@@ -61,6 +61,11 @@ def is_well_formed(key: str) -> bool:
     return match is not None and _checksum(match[1]) == match[2]
 
 
+def holds_key(text: str) -> bool:
+    """True where a minted key stands somewhere in the text."""
+    return any(is_well_formed(match[0]) for match in _SHAPE.finditer(text))
+
+
 def _random(length: int) -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 

@@ -57,7 +57,7 @@ def create(
             digest=minted.digest,
             display=minted.display,
             user=values.name(user, "user"),
-            name=name,
+            name=values.without_key(name),
             team=people.team_name(registry, team),
             models=people.model_list(at, registry, model, none=no_models),
             roles=people.role_list(role),
@@ -145,7 +145,7 @@ def update(
         before = registry.find_key(id)
         key = replace(
             before,
-            name=before.name if name is None else name,
+            name=before.name if name is None else values.without_key(name),
             team=None if no_team else people.team_name(registry, team) or before.team,
             models=people.model_list(
                 at, registry, model, none=no_models, inherit=inherit_models, before=before.models

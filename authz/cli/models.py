@@ -67,7 +67,7 @@ def add(
         The model's name, as requests carry it.
     """
     at = context.read(common)
-    _not_configured(at, values.name(name, "model"))
+    _not_configured(at, values.model(name))
     with context.registry(at) as registry, _explained:
         model = _changed(
             Model(name=name, created_at=at.now),

@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
 
+from authz.authenticate.key_format import holds_key
 from authz.cli.context import Context
 from authz.cli.errors import UsageError
+from authz.config.base import Wrong
+from authz.config.words import model_name
 from authz.quota import BadQuota, Quota, Unit, parse_amount, parse_duration
 
 _WRITE_A_MOMENT = "Write a duration such as 90d or 12h, or a date such as 2027-01-31 or 2027-01-31T18:00."
@@ -71,7 +74,22 @@ def name(text: str, what: str) -> str:
     """One name. Raises UsageError."""
     if not text.strip() or text != text.strip() or not text.isprintable() or len(text) > 256:
         raise UsageError(f"a {what}'s name is 1 to 256 printable characters without spaces around them.")
+    return without_key(text)
+
+
+def without_key(text: str) -> str:
+    """Text that is kept and shown. Raises UsageError where an API key is in it, which is kept nowhere."""
+    if holds_key(text):
+        raise UsageError("there is an API key in this text, which would be kept and shown to many.")
     return text
+
+
+def model(text: str) -> str:
+    """A model's name, as the configuration takes it. Raises UsageError."""
+    try:
+        return model_name(text)
+    except Wrong as error:
+        raise UsageError(f"{error}.") from None
 
 
 def team(text: str) -> str:

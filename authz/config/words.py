@@ -44,7 +44,8 @@ def _name(value: str) -> str:
     return value
 
 
-def _model_name(value: str) -> str:
+def model_name(value: str) -> str:
+    """A model's name. Raises Wrong."""
     if not re.fullmatch(_MODEL, value):
         raise Wrong(
             "a model's name is 1 to 128 letters, digits and . _ : / @ + -, beginning with a letter or digit"
@@ -63,7 +64,7 @@ def _word(value: Any) -> str:
 
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
 ModelName = Annotated[
-    str, AfterValidator(_model_name), WithJsonSchema({"type": "string", "pattern": f"^{_MODEL}$"})
+    str, AfterValidator(model_name), WithJsonSchema({"type": "string", "pattern": f"^{_MODEL}$"})
 ]
 Word = Annotated[
     str, PlainValidator(_word), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256})

@@ -122,8 +122,8 @@ def describe(limits: Sequence[LimitState]) -> str:
         f"{state.limit.policy!r} {'only counts, ' if state.limit.shadow else ''}"
         f"needs {amount_text(state.limit.needed, Unit(state.limit.unit))}, left "
         f"{amount_text(state.remaining, Unit(state.limit.unit))} of "
-        f"{amount_text(state.limit.quota, Unit(state.limit.unit))} {state.limit.unit}"
-        + (f" per {state.limit.window}" if state.limit.window else "")
+        f"{amount_text(state.limit.quota, Unit(state.limit.unit))} "
+        + (f"{state.limit.unit} per {state.limit.window}" if state.limit.window else "requests at once")
         for state in limits
     )
 

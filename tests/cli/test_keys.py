@@ -27,6 +27,24 @@ def test_a_key_is_shown_once_and_is_nowhere_afterwards(authz: Authz, config: Pat
         assert made["key"].encode() not in file.read_bytes(), file.name
 
 
+def test_a_key_in_place_of_a_name_is_kept_nowhere(authz: Authz, config: Path) -> None:
+    made = authz("keys", "create", "--user", "alice", "--json").json
+    for arguments in (
+        ["keys", "create", "--user", "bob", "--name", f"the one of {made['key']}"],
+        ["keys", "create", "--user", made["key"]],
+        ["keys", "update", made["id"], "--name", made["key"]],
+        ["users", "add", made["key"]],
+        ["teams", "add", made["key"]],
+    ):
+        refused = authz(*arguments)
+        assert refused.code == 2, arguments
+        assert "API key" in refused.err
+        assert made["key"] not in refused.err
+    for file in config.parent.iterdir():
+        assert made["key"].encode() not in file.read_bytes(), file.name
+    assert len(authz("keys", "list", "--json").json) == 1
+
+
 def test_the_store_keeps_the_digest(authz: Authz, config: Path) -> None:
     key = authz("keys", "create", "--user", "alice", "--json").json["key"]
     with sqlite3.connect(config.parent / "authz.db") as connection:

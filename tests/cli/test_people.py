@@ -85,6 +85,9 @@ def test_a_model_of_the_store_from_beginning_to_end(authz: Authz) -> None:
     assert changed["price"] == {"input": 0.1, "cached_input": None, "output": 0.4}
     assert changed["access"] == {"roles": [], "teams": []}
     assert authz("models", "add", "x", "--context", "10", "--max-output", "20").code == 2
+    refused = authz("models", "add", "bad name!")
+    assert refused.code == 2
+    assert "a model's name is 1 to 128" in refused.err
     assert authz("models", "add", "x", "--price-input", "dear").code == 2
     assert authz("models", "remove", "org/new-8b").code == 0
     assert len(authz("models", "list", "--json").json) == 2
