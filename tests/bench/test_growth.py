@@ -6,8 +6,8 @@ from msgspec.structs import replace
 from bench.growth import section
 from bench.growth_run import Figures, measure
 
-FEW = Figures(100, 20.0, 20.0, 20.0, 1.0, 600.0, 9999.0, 7, 7)
-MANY = Figures(1_000_000, 24.0, 25.0, 30.0, 4.0, 600.0, 200.0, 7, 7)
+FEW = Figures(100, 20.0, 20.0, 20.0, 1.0, 600.0, 900.0, 9999.0, 7, 7)
+MANY = Figures(1_000_000, 24.0, 25.0, 30.0, 4.0, 600.0, 900.0, 200.0, 7, 7)
 
 
 def test_a_small_one_is_measured_and_exact() -> None:

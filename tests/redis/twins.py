@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from authz.quota import MAX_AMOUNT, Unit
+from authz.recent import SHARDS
 from authz.store.closed import Closed
 from authz.store.engine import Engine
 from authz.store.protocols import Exhausted, Hold, Kind, Level, Reserved, Settled, StoreUnavailable
@@ -122,8 +123,7 @@ class Twins:
 
     def forget_settled(self, name: str) -> None:
         self.settled_until.pop(name, None)
-        self.engine.reservations._settled.pop(name, None)
-        self.engine.reservations._settled_before.pop(name, None)
+        self.engine.reservations._settled._shards[hash(name) % SHARDS].forget(name)
 
     def finish(self) -> None:
         ended = Counter(_plain(closed) for closed in self.engine.take_closed())
