@@ -6,9 +6,10 @@ to the writer. The loop itself never waits for the disk.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 
 from authz.quota import Unit
+from authz.store.aside import thread_aside
 from authz.store.durable import DurableLedger
 from authz.store.engine import Engine
 from authz.store.floods import Floods
@@ -110,7 +111,7 @@ class EmbeddedStore(ServiceStore):
         self._floods = floods
         self._is_shared = journal is not None  # other processes write to what is on a disk
         self._on_close = on_close
-        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="authz-reader")
+        self._read_thread = thread_aside("authz-reader")
         self._reading: Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 

@@ -10,9 +10,10 @@ they ask.
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from threading import Lock
 
+from authz.store.aside import thread_aside
 from authz.store.counting import State
 from authz.store.engine import Changes, Engine
 from authz.store.floods import Floods, Row
@@ -57,7 +58,7 @@ class Writer:
         self._database = database
         self._journal = journal
         self._troubles = troubles
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="authz-writer")
+        self._thread = thread_aside("authz-writer")
         self._batch: Batch | None = None
         self._writing: Future[None] | None = None
         self._in_batch: list[asyncio.Future[None]] = []  # who waits for the batch under way

@@ -1,9 +1,12 @@
 """When the store's thread is woken: whoever decides at that moment waits for it."""
 
+import os
+import sys
 from collections.abc import Callable
 
 import pytest
 
+from authz.store.aside import NICENESS, thread_aside
 from authz.store.embedded import TICK_S, EmbeddedStore
 from authz.store.memory import open_memory
 from authz.store.records import Key
@@ -57,3 +60,12 @@ async def test_closing_writes_the_rest(store: EmbeddedStore, clock: FakeClock) -
     store.directory.used("key_1", clock())
     assert store._writer.finish()
     assert store.registry.find_key("key_1").last_used_at == clock()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there has a thread a priority of its own")
+def test_the_writer_gives_way_to_who_decides() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with thread_aside("test") as thread:
+        there = thread.submit(lambda: os.getpriority(os.PRIO_PROCESS, 0)).result()
+    assert there == min(19, own + NICENESS)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
