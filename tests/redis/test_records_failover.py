@@ -10,8 +10,10 @@ from msgspec.structs import replace
 
 from authz.store.protocols import StoreUnavailable
 from authz.store.redis import kept
+from authz.store.redis.client import async_client
 from authz.store.redis.directory import RedisDirectory
 from authz.store.redis.records import CommandRecords
+from authz.store.redis.target import Target
 from tests.contract.kit import NOON
 from tests.contract.test_records import a_key
 from tests.redis.records_kit import command, known, replica, until
@@ -57,6 +59,26 @@ async def test_an_old_master_that_answers_on_is_left(tmp_path: Path, monkeypatch
             await until(lambda: not _is_there(here.directory))
             await asyncio.to_thread(here.registry.add_key, a_key("another"))
             assert (old.call("HLEN", kept.KEYS), new.call("HLEN", kept.KEYS)) == (1, 2)
+
+
+async def test_a_connection_in_use_is_left_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken from the pool before another became the master, and given back after."""
+    with RedisServer(tmp_path) as old, RedisServer(tmp_path) as new:
+        master = old
+
+        async def named(self: object, name: str) -> tuple[str, int]:
+            return "127.0.0.1", master.port
+
+        monkeypatch.setattr(redis.asyncio.sentinel.Sentinel, "discover_master", named)
+        client = async_client(Target.parse("redis+sentinel://127.0.0.1/main"))
+        pool = client.connection_pool
+        used = await pool.get_connection()
+        master = new
+        await client.find_master()
+        await pool.release(used)
+        await client.set("written", "here")
+        await client.aclose()
+        assert (old.call("EXISTS", "written"), new.call("EXISTS", "written")) == (0, 1)
 
 
 async def test_sentinels_that_hang_delay_and_no_more(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import redis.asyncio
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.credentials import CredentialProvider
@@ -94,6 +95,19 @@ class _Master(redis.Redis):
         self.sentinels.close()
 
 
+class _AsyncMasterPool(SentinelConnectionPool):
+    """Leaves no connection to a former master in use.
+
+    Of those that are in use while another becomes the master, redis-py's own disconnects none; they came
+    back, and went on being used for as long as the former one answered. Its synchronous one drops them.
+    """
+
+    async def release(self, connection: Any) -> None:
+        if (connection.host, connection.port) != self.master_address:
+            await connection.disconnect()  # it connects anew when it is used, and asks where to
+        await super().release(connection)
+
+
 class _AsyncMaster(redis.asyncio.Redis):
     """Closes its way to the Sentinels too."""
 
@@ -138,7 +152,9 @@ def async_client(target: Target) -> Any:
         )
     if target.kind == SENTINEL:
         sentinels = async_sentinels(target, **options)
-        master = sentinels.master_for(target.name, redis_class=_AsyncMaster, db=target.db)
+        master = sentinels.master_for(
+            target.name, redis_class=_AsyncMaster, connection_pool_class=_AsyncMasterPool, db=target.db
+        )
         master.sentinels = sentinels
         return master
     host, port = target.hosts[0]
