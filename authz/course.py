@@ -12,13 +12,13 @@ from authz.store.protocols import Directory
 from authz.subject import Subject
 from authz.upstream import Backend
 
-MOST_OF_KEYS = 2_097_152  # courses of one route, about 1 KB each, of keys and models that are on record
+MOST_OF_KEYS = 2_097_152  # courses of one route, of keys and models that are on record
 MOST_OTHERS = 16_384  # where callers can choose a name
 KEPT_MS = 600_000  # a course that nobody took for this long, or at most twice that, is forgotten
 
 
 class Course(Struct, frozen=True, gc=False):
-    """Of a caller's last request. `plan` is None where each request has one of its own."""
+    """Of a caller's last request. `plan` is None where that one had a plan of its own."""
 
     subject: Subject  # told by identity: whoever changes a record makes another
     backend: Backend | None  # this too
@@ -75,6 +75,7 @@ class Courses:
             self._others.turn()
             self._turns_at = now + KEPT_MS
         caller = (subject.user, subject.key, spending.model)
+        shares = self.planners.are_steady and not self.planners.are_adjusted(directory)
         course = self._of_keys.get(caller) or self._others.get(caller)
         if (
             course is None
@@ -82,20 +83,20 @@ class Courses:
             or course.backend is not backend
             or course.proven is not proven
             or not course.since <= now < course.until
+            or (shares and course.plan is None)  # what was adjusted then is no more
         ):
-            course = self._begin(spending, backend, directory, now)
+            plan = self.planners.plan(spending, directory, now) if shares else None
+            course = self._begin(spending, backend, plan)
             (self._of_keys if _is_on_record(spending) else self._others).put(caller, course)
-        plan = course.plan
-        if plan is None or self.planners.are_adjusted(directory):
+        if not shares or course.plan is None:
             return self.planners.plan(spending, directory, now), course.passage
-        return course.needing(plan, spending.bound), course.passage
+        return course.needing(course.plan, spending.bound), course.passage
 
-    def _begin(self, spending: Spending, backend: Backend | None, directory: Directory, now: int) -> Course:
+    def _begin(self, spending: Spending, backend: Backend | None, plan: Plan | None) -> Course:
         subject, proven = spending.subject, spending.request.gateway.proven
         passage = passage_of(subject, spending.model, backend, self._remove, proven=proven)
-        if not self.planners.are_steady or self.planners.are_adjusted(directory):
+        if plan is None:
             return Course(subject, backend, proven, passage)
-        plan = self.planners.plan(spending, directory, now)
         bounds = [hold.bounds for hold in plan.holds if hold.bounds[2]]
         return Course(
             subject,

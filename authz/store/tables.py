@@ -11,7 +11,7 @@ from authz.store.reservations import Reservation
 from authz.store.shards import SHARDS, Shards
 
 GRACE = 7_200_000  # ms that a spent counter is kept: a clock that steps back finds it as it was
-TIDY_STEP = 1_000  # counters looked at in one call of `tidy`: two milliseconds where there are many
+TIDY_STEP = 1_000  # counters looked at in one call of `tidy`
 TIDY_SHARD = 10  # as many fewer for each shard: with room to spare, a call looks at some shards only
 
 _REQUESTS = Unit.REQUESTS  # quicker to find than a member

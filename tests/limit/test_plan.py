@@ -144,3 +144,21 @@ def test_the_same_request_again_is_planned_once(monkeypatch: pytest.MonkeyPatch)
     for _ in range(9):
         scene.holds(scene.lab.request(key=scene.keys[0]), first=False)
     assert len(made) == 1
+
+
+def test_an_adjustment_that_is_over_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller who first asked while a quota was another for a while is planned once from then on."""
+    scene = Scene(0)
+    scene.adjust()
+    planners = scene.lab.rules.routes[0].courses.planners
+    made: list[object] = []
+    plan = type(planners).plan
+    monkeypatch.setattr(type(planners), "plan", lambda *asked: made.append(asked) or plan(*asked))
+    request = scene.lab.request(key=scene.keys[0])
+    for _ in range(3):
+        scene.holds(request, first=False)
+    assert len(made) == 3
+    scene.adjust()
+    for _ in range(9):
+        scene.holds(request, first=False)
+    assert len(made) == 4
