@@ -27,6 +27,7 @@ class Watched:
         self.calls: Counter[str] = Counter()
         self.unanswered: set[str] = set()  # scripts that run, and of whose answer nobody hears
         self.refused: set[str] = set()  # scripts that never come there
+        self.on_the_way_back: Callable[[], None] = lambda: None  # before an answer is heard of
 
     def run(
         self,
@@ -44,6 +45,7 @@ class Watched:
         if script.name in self.refused:
             raise StoreUnavailable("nobody is there")
         answer = await self._link.run(script, keys, args, undo=undo)
+        self.on_the_way_back()
         if script.name in self.unanswered:
             if undo is not None:
                 await self._link.run(undo.script, undo.keys, undo.args)

@@ -18,7 +18,7 @@ from tests.support.redis import RedisServer
 
 STEPS = 250
 BORDER = 6_000  # ms: where windows end
-WAY = 7  # ms from a replica to Redis
+WAY = 7  # ms from a replica to Redis, and as many back
 KINDS = {
     "fixed": fixed(900, window=BORDER),
     "calendar": calendar(1500, 1, NOON),
@@ -48,7 +48,7 @@ class Walk:
         self.server = Clock(begin + WAY)
         self.clock = Clock(begin)
         self.admitted: list[Admitted] = []
-        self.by_lots = self.killed = 0
+        self.by_lots = self.killed = self.lots = 0
         self.replicas = [self.another() for _ in range(3)]
 
     def another(self) -> Replica:
@@ -58,8 +58,16 @@ class Walk:
         self.server.pass_(milliseconds)
         self.clock.pass_(milliseconds)
 
+    def hear(self) -> None:
+        """What was set aside is spent from when the answer has come back: by then it is later."""
+        lots = sum(replica.counters.figures.lots for replica in self.replicas)
+        if lots != self.lots:
+            self.lots = lots
+            self.pass_(WAY)
+
     async def ask(self, replica: Replica) -> bool:
         """Whether it was let through."""
+        self.hear()
         hold = replace(self.hold, amount=self.chance.randint(1, 12))
         before = replica.counters.figures.decisions
         try:
@@ -113,7 +121,7 @@ class Walk:
                 if self.chance.random() < 0.2:
                     await replica.quiet()
         elif what < 0.75:
-            self.pass_(self.chance.choice([1, 20, 100, 500, 1000, 2500]))
+            self.pass_(self.chance.choice([1, 20, 94, 500, 1000, 2500, BORDER - 1, BORDER, BORDER + 1]))
         elif what < 0.87:
             await replica.quiet()
             await replica.keeper.upkeep()

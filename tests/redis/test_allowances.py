@@ -354,9 +354,9 @@ class TestWindows:
         for _ in range(HOT):
             await replica.ask(hold)
         server.pass_(200)  # on the way there
+        replica.link.on_the_way_back = lambda: (server.pass_(200), clock.pass_(400))
         await replica.quiet()
-        server.pass_(200)  # on the way back
-        clock.pass_(400)
+        assert replica.counters.figures.lots == 1
         replica.keeper._closing = True
         clock.pass_(398)
         await replica.ask(hold)
