@@ -1,6 +1,7 @@
 """What a command works with: the config, the store, the time."""
 
 import getpass
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,6 +62,11 @@ def view(context: Context) -> Iterator[Store]:
 
     The service notices a change within a second.
     """
+    if os.environ.get("AUTHZ_SERVER"):
+        raise CommandError(
+            "AUTHZ_SERVER names a server, but this version has no admin API: the store here is another one.",
+            hint="Unset it, and run the command on the service's machine, as its user.",
+        )
     store = context.loaded.store
     if store.scheme == "memory":
         raise CommandError(

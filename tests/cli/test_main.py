@@ -97,19 +97,30 @@ def test_a_key_on_the_command_line_is_never_repeated(
     assert key[10:40] not in everything
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["keys", "list"],
-        ["keys", "create", "--user", "alice"],
-        ["users", "add", "alice"],
-        ["teams", "list"],
-        ["models", "add", "x"],
-        ["limits", "grant", "team-month", "1M", "--team", "nlp", "--until", "7d"],
-        ["decisions", "list"],
-    ],
-    ids=" ".join,
-)
+OF_THE_STORE = [
+    ["keys", "list"],
+    ["keys", "create", "--user", "alice"],
+    ["users", "add", "alice"],
+    ["teams", "list"],
+    ["models", "add", "x"],
+    ["limits", "grant", "team-month", "1M", "--team", "nlp", "--until", "7d"],
+    ["decisions", "list"],
+]
+
+
+@pytest.mark.parametrize("arguments", [*OF_THE_STORE, ["usage"]], ids=" ".join)
+def test_what_is_meant_for_a_server_is_not_done_to_the_store_here(
+    authz: Authz, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("AUTHZ_SERVER", "http://127.0.0.1:9002")
+    ran = authz(*arguments)
+    assert (ran.code, ran.out) == (1, "")
+    assert "AUTHZ_SERVER" in ran.err
+    monkeypatch.delenv("AUTHZ_SERVER")
+    assert authz("users", "list", "--json").json == []
+
+
+@pytest.mark.parametrize("arguments", OF_THE_STORE, ids=" ".join)
 def test_a_store_in_memory_is_out_of_reach(authz: Authz, config: Path, arguments: list[str]) -> None:
     config.write_text(config.read_text().replace("sqlite:authz.db", "memory://"))
     ran = authz(*arguments)
