@@ -1,8 +1,9 @@
-"""One service in this process with so many keys, each with a counter: what a decision costs, and the longest pause.
+"""A service with so many keys, each with a counter: what a decision costs, and the longest pause.
 
 `python -m bench.growth_run KEYS` prints JSON. A process of its own for each size, since memory that was used once
 is not given back. All keys ask once, which makes their counters and shows every growth of a table; then
-`DECISIONS` requests of keys drawn evenly, and as many by Zipf's law. Every request is settled.
+`DECISIONS` requests of keys drawn evenly, and as many by Zipf's law. Every request is settled. In turns with them a
+second service in the same process decides for `FEW` keys: how fast the machine is changes from minute to minute.
 """
 
 import gc
@@ -26,6 +27,7 @@ from tests.support.lab import EDGE, Lab, step
 
 DECISIONS = 20_000
 BATCHES = 10
+FEW = 100
 BETWEEN = 10_000  # new counters at a time
 BETWEEN_UPKEEPS = 400  # requests: 2,000 in a second
 RUNNING = 500  # requests at a time
@@ -46,12 +48,11 @@ class Figures(msgspec.Struct, frozen=True):
     """Of one size."""
 
     keys: int
-    uniform_us: float  # CPU for each decision
+    few_us: float  # CPU for each decision among `FEW` keys, in turns with the next two
+    uniform_us: float
     zipf_us: float
     growing_us: float  # the same while counters are made
-    pause_ms: (
-        float  # the longest decision, settlement, collection or upkeep, in thread CPU time and by the wall
-    )
+    pause_ms: float  # the longest decision, settlement, collection or upkeep, by both of `moment`'s clocks
     bytes_per_key: float  # of its record
     bytes_per_caller: float  # what the first request of each leaves: its counter, what is kept of the caller, an entry in the ledger
     bytes_per_counter: float  # of those the counter alone: name, state, and its place in a table
@@ -145,46 +146,54 @@ class _Course:
 
 
 def measure(count: int, decisions: int = DECISIONS) -> Figures:
-    lab = Lab(CONFIG)
-    lab.clock.now = time.time_ns() // 1_000_000
+    lab, other = Lab(CONFIG), Lab(CONFIG)
+    lab.clock.now = other.clock.now = time.time_ns() // 1_000_000
     keys = [key(at) for at in range(count)]
     before = resident_bytes()
     for at in range(count):
         lab.store.registry.add_key(record(at))
     registered = resident_bytes() - before
+    for at in range(FEW):
+        other.store.registry.add_key(record(at))
     Collector().spare()  # as the service does at its start
     chance = random.Random(1)
-    course = _Course(lab)
+    course, beside = _Course(lab), _Course(other)
     decide = course.decide
     gc.callbacks.append(course.collector)
-    decide(keys[:100])
+    few = [key(at) for at in range(FEW)]
+    beside.decide(few)
+    decide(few[:count])
     gc.collect()
     before = resident_bytes()
     growing = 0.0
     for start in range(0, count, BETWEEN):
         growing += decide(keys[start : start + BETWEEN])
     grown = resident_bytes() - before
+    of_few = [chance.choices(few, k=decisions // BATCHES) for _ in range(BATCHES)]
     evenly = [chance.choices(keys, k=decisions // BATCHES) for _ in range(BATCHES)]
     weights = list(accumulate((at + 1) ** -_EXPONENT for at in range(count)))
     skewed = [chance.choices(keys, cum_weights=weights, k=decisions // BATCHES) for _ in range(BATCHES)]
     del weights
-    uniform, zipf = [], []
-    for one, other in zip(evenly, skewed, strict=True):
-        uniform.append(decide(one))
-        zipf.append(decide(other))
+    took: list[tuple[float, float, float]] = []
+    for batches in zip(of_few, evenly, skewed, strict=True):
+        took.append((beside.decide(batches[0]), decide(batches[1]), decide(batches[2])))
+    few_us, uniform_us, zipf_us = [
+        sorted(each)[BATCHES // 2] / (decisions // BATCHES) * 1e6 for each in zip(*took, strict=True)
+    ]
     gc.callbacks.remove(course.collector)
     counters = bytes_of_counters(lab)
     return Figures(
         keys=count,
-        uniform_us=sorted(uniform)[BATCHES // 2] / (decisions // BATCHES) * 1e6,
-        zipf_us=sorted(zipf)[BATCHES // 2] / (decisions // BATCHES) * 1e6,
+        few_us=few_us,
+        uniform_us=uniform_us,
+        zipf_us=zipf_us,
         growing_us=growing / count * 1e6,
         pause_ms=course.longest * 1000,
         bytes_per_key=max(0, registered) / count,
         bytes_per_caller=max(0, grown) / count,
         bytes_per_counter=counters,
-        admitted=course.admitted,
-        expected=min(100, count) + count + 2 * decisions,
+        admitted=course.admitted + beside.admitted,
+        expected=FEW + min(FEW, count) + count + 3 * decisions,
     )
 
 
